@@ -1,0 +1,232 @@
+package channel
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// MaxManifest is the size, in bytes, above which a manifest is neither written nor read.
+const MaxManifest = 4 << 20
+
+// Format says how an artifact is packed.
+type Format string
+
+// The artifact formats.
+const (
+	Raw   Format = "raw"    // the executable itself
+	TarGz Format = "tar.gz" // a gzip-compressed tar archive
+	Zip   Format = "zip"
+)
+
+// A Manifest is everything needed to install one release. It is the same file in every channel that lists the
+// release. Fields that this version does not know are ignored when read.
+type Manifest struct {
+	V           int          `json:"v"` // format, see FormatVersion
+	Product     string       `json:"product"`
+	Version     string       `json:"version"`
+	Published   time.Time    `json:"published"` // UTC, whole seconds
+	Artifacts   []Artifact   `json:"artifacts"`
+	Notes       *Attachment  `json:"notes,omitempty"`
+	Attachments []Attachment `json:"attachments,omitempty"` // SBOM, VEX, provenance
+}
+
+// An Artifact is the release for one platform.
+type Artifact struct {
+	Platform Platform `json:"platform"`
+	Blob
+	Format     Format  `json:"format"`
+	Executable string  `json:"executable"`        // the path in Files of the program to run
+	Files      []File  `json:"files"`             // the whole content: what is unpacked equals it exactly
+	Patches    []Patch `json:"patches,omitempty"` // reserved
+}
+
+// A File is one file of an artifact as installed. Path is slash-separated and relative.
+type File struct {
+	Path string `json:"path"`
+	Blob
+	Mode uint32 `json:"mode"` // permission bits only
+}
+
+// A Patch makes the artifact's executable from an installed one. Reserved; readers ignore formats they do not know.
+type Patch struct {
+	Format string `json:"format"`
+	Base   string `json:"base"` // sha256 of what it applies to
+	Blob
+}
+
+// An Attachment is a named file that belongs to a release.
+type Attachment struct {
+	Name      string `json:"name"`
+	MediaType string `json:"media_type"`
+	Blob
+}
+
+// ParseManifest reads and validates a manifest. The error is an [*InvalidError] or a [*NewerFormatError].
+func ParseManifest(data []byte) (*Manifest, error) {
+	var head struct {
+		V int `json:"v"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, &InvalidError{"manifest", err.Error()}
+	}
+	if head.V > FormatVersion {
+		return nil, &NewerFormatError{What: "manifest", Version: head.V}
+	}
+	m := new(Manifest)
+	if err := json.Unmarshal(data, m); err != nil {
+		return nil, &InvalidError{"manifest", err.Error()}
+	}
+	return m, m.Validate()
+}
+
+// Encode validates m and writes it.
+func (m *Manifest) Encode() ([]byte, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > MaxManifest {
+		return nil, &InvalidError{"manifest", fmt.Sprintf("is %d bytes, more than %d: the release has too many files", len(data), MaxManifest)}
+	}
+	return data, nil
+}
+
+// Validate checks every field by itself. The error is an [*InvalidError].
+func (m *Manifest) Validate() error {
+	if m.V != FormatVersion {
+		return &InvalidError{"v", fmt.Sprintf("%d is no format version; this is version %d", m.V, FormatVersion)}
+	}
+	if err := CheckName("product", m.Product); err != nil {
+		return err
+	}
+	if _, err := ParseVersion(m.Version); err != nil {
+		return err
+	}
+	if err := checkTime("published", m.Published); err != nil {
+		return err
+	}
+	if len(m.Artifacts) == 0 || len(m.Artifacts) > maxList {
+		return &InvalidError{"artifacts", fmt.Sprintf("has %d elements, not 1 to %d", len(m.Artifacts), maxList)}
+	}
+	for i := range m.Artifacts {
+		if err := m.Artifacts[i].validate(); err != nil {
+			return err
+		}
+	}
+	for _, a := range m.attachments() {
+		if err := a.Blob.validate("attachment " + a.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) attachments() []Attachment {
+	if m.Notes == nil {
+		return m.Attachments
+	}
+	return append([]Attachment{*m.Notes}, m.Attachments...)
+}
+
+// Blobs lists every blob that m names: what a repository must hold for the release to be installable.
+func (m *Manifest) Blobs() []Blob {
+	var blobs []Blob
+	for _, a := range m.Artifacts {
+		blobs = append(blobs, a.Blob)
+		for _, p := range a.Patches {
+			blobs = append(blobs, p.Blob)
+		}
+	}
+	for _, a := range m.attachments() {
+		blobs = append(blobs, a.Blob)
+	}
+	return blobs
+}
+
+// Platforms lists what the artifacts were built for, as a release's entry carries it.
+func (m *Manifest) Platforms() []Platform {
+	list := make([]Platform, len(m.Artifacts))
+	for i, a := range m.Artifacts {
+		list[i] = a.Platform
+	}
+	return list
+}
+
+// For returns the artifact that suits h best, or why there is none.
+func (m *Manifest) For(h Host) (*Artifact, *Denial) {
+	i, denial := match(m.Platforms(), h)
+	if denial != nil {
+		return nil, denial
+	}
+	return &m.Artifacts[i], nil
+}
+
+func (a *Artifact) validate() error {
+	if err := a.Platform.Validate(); err != nil {
+		return err
+	}
+	what := "artifact " + a.Platform.String()
+	if err := a.Blob.validate(what); err != nil {
+		return err
+	}
+	switch a.Format {
+	case Raw, TarGz, Zip:
+	default:
+		return &InvalidError{what, fmt.Sprintf("format %q is none of raw, tar.gz, zip", a.Format)}
+	}
+	seen := map[string]bool{}
+	for _, f := range a.Files {
+		if err := f.validate(what); err != nil {
+			return err
+		}
+		if seen[f.Path] {
+			return &InvalidError{what, fmt.Sprintf("names the file %q twice", f.Path)}
+		}
+		seen[f.Path] = true
+	}
+	if !seen[a.Executable] {
+		return &InvalidError{what, fmt.Sprintf("its executable %q is not in its file list", a.Executable)}
+	}
+	if a.Format == Raw && (len(a.Files) != 1 || a.Files[0].Blob != a.Blob) {
+		return &InvalidError{what, "a raw artifact is exactly one file, the artifact itself"}
+	}
+	return nil
+}
+
+// Program returns the file that is the program to run.
+func (a *Artifact) Program() File {
+	for _, f := range a.Files {
+		if f.Path == a.Executable {
+			return f
+		}
+	}
+	return File{} // a validated artifact has it
+}
+
+func (f *File) validate(what string) error {
+	if f.Path == "" || len(f.Path) > 1024 || f.Path != path.Clean(f.Path) || path.IsAbs(f.Path) || f.Path == "." || f.Path == ".." ||
+		strings.HasPrefix(f.Path, "../") || strings.ContainsAny(f.Path, "\\:\x00") {
+		return &InvalidError{what, fmt.Sprintf("file path %q is not relative, clean and slash-separated", f.Path)}
+	}
+	if f.Mode&^0o777 != 0 {
+		return &InvalidError{what, fmt.Sprintf("file %q has mode %o: only permission bits are allowed", f.Path, f.Mode)}
+	}
+	return f.Blob.validate(what + ", file " + f.Path)
+}
+
+func (b Blob) validate(what string) error {
+	if raw, err := hex.DecodeString(b.SHA256); err != nil || len(raw) != 32 || b.SHA256 != strings.ToLower(b.SHA256) {
+		return &InvalidError{what, fmt.Sprintf("sha256 %q is not 64 lower-case hex digits", b.SHA256)}
+	}
+	if b.Length < 0 || b.Length >= 1<<53 {
+		return &InvalidError{what, fmt.Sprintf("a length of %d bytes is not possible", b.Length)}
+	}
+	return nil
+}
