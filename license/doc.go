@@ -1,0 +1,93 @@
+// Package license reads, judges and issues licences: signed statements of what a customer has bought.
+//
+// An app makes a [Verifier] from the keys compiled into it and a [Holder] that says where its licence is, and
+// asks for the [Status] whenever it wants to know. Package update asks [Status.AllowUpdate] which releases the
+// licence includes. The vendor makes licences with an [Issuer], usually through the command
+// `publish license`.
+//
+// Verify is not enforce. This package says who signed what, and what that is worth at a given time; the app
+// decides what to do about it. By itself Fairlead withholds updates only, never the app, and never a security
+// release of the major version that the licence covers.
+//
+// # What it is not
+//
+// No copy protection: whoever controls the machine can patch the app, and a licence can be copied. Binding to
+// nodes makes that visible, not impossible. No server: nothing here uses the network; where a fresh token comes
+// from ([License.Refresh]) is the app's affair. No secret: a licence is signed, not encrypted, so keep personal data out
+// of it. Keep it out of logs as well: who has it can use it.
+//
+// # Trust
+//
+// What is believed is what the app was built with: the issuer's name, the product's name and the [Keyring].
+// Everything in a token is hostile until its signature fits, and which algorithm that is is fixed by the key
+// that kid names, not by the token (RFC 8725 sections 3.1 and 3.10). A strict gate comes before golang-jwt: at
+// most 16 KiB, two dots, canonical unpadded base64url without line breaks, a header of exactly
+//
+//	{"alg":"EdDSA","kid":"acme-2026","typ":"license+jwt"}
+//
+// with alg EdDSA (Ed25519) or ES256, so no crit, jwk, jku or x5u. The payload is decoded once, after the
+// signature, and duplicate members, members that differ in capitals only, nesting beyond eight levels, dates
+// outside 2000 to 2199 and numbers that are not integers are refused. On any error there is no license.
+//
+// A license is named by its jti, never by the token's bytes or their hash: an ECDSA signature has two spellings.
+//
+// Around the token white space is fine, and so is armour, in which mail programs may wrap it:
+//
+//	-----BEGIN LICENSE-----
+//	eyJhbGciOiJFZERTQSIsImtpZCI6ImFjbWUtMjAyNiIsInR5cCI6ImxpY2Vuc2Ur
+//	…
+//	-----END LICENSE-----
+//
+// # Claims
+//
+// All times are NumericDate integers: seconds since 1970, UTC. Claims not in this table are ignored; a higher
+// major version in v is refused with [ErrUnsupportedVersion], which means "update the app".
+//
+//	v          integer  required  format of the claims, 1
+//	iss        string   required  issuer, equal to Config.Issuer            RFC 7519 section 4.1.1
+//	sub        string   required  customer, an opaque id                    4.1.2
+//	aud        strings  required  products, Config.Product among them       4.1.3
+//	exp        time     required  end of the token                          4.1.4
+//	nbf        time               start; absent: iat                        4.1.5
+//	iat        time     required  time of issue                             4.1.6
+//	jti        string   required  id of this token alone                    4.1.7
+//	lid        string   required  id of the licence, kept by renewals
+//	seq        integer  required  from 1, higher with each renewal
+//	lic_exp    time               end of the licence; 0 or absent: perpetual
+//	grace_s    seconds            how long it counts beyond exp and lic_exp; more than 180 days count as 180
+//	upd_until  time               publish time of the last releases included; absent: no end
+//	sec_until  time               publish time of the last security releases owed; absent: no end
+//	ver        string             semver constraint on versions, such as ">=2.0.0 <4.0.0"; absent: all
+//	chan       strings            channels; absent: "stable"
+//	ent        object             entitlement codes to true, false, an integer or a string; at most 256
+//	plan, env  string             terms, for people
+//	trial      boolean            never inferred from dates
+//	nodes      strings            fingerprints of installations; absent: any
+//	max_nodes  integer            reserved: how many installations, for the app to judge
+//	refresh    object             {"url": https URL, "after": time}; a hint
+//
+// Texts have at most 256 bytes.
+//
+// # Three dates
+//
+//   - exp ends the token. A licence that goes on is still [Valid], with a warning that a refresh is overdue,
+//     for as long as the grace lasts; then it is [Expired]. A short exp is what bounds the life of a token that
+//     the vendor would like back.
+//   - lic_exp ends the licence: [ExpiringSoon] for the 30 days before, [Grace] for grace_s after it, then Expired.
+//   - upd_until ends which releases are included. It is compared with the release's signed publish time, so no
+//     clock can be wrong, and what was included once stays included, also when the licence has expired. A
+//     vendor who wants updates to end with the token sets it no later than exp.
+//
+// # States
+//
+// Evaluate asks in this order, and the first that fits is the state:
+//
+//	Missing       no token, or an empty one
+//	Invalid       Parse refuses it; Status.Err is the *TokenError
+//	WrongMachine  it names nodes, and Config.Node is none of them
+//	NotYetValid   now is more than 5 minutes before nbf, or before iat
+//	Expired       exp or lic_exp has passed, and the grace after it, too
+//	Grace         lic_exp has passed
+//	ExpiringSoon  lic_exp is less than 30 days away
+//	Valid         otherwise
+package license

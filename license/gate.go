@@ -1,0 +1,155 @@
+package license
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"unicode"
+)
+
+const (
+	headerType = "license+jwt" // explicit typing, RFC 8725 section 3.11
+	algEdDSA   = "EdDSA"
+	algES256   = "ES256"
+
+	maxToken = 16 << 10 // bytes of the token itself
+	maxInput = 64 << 10 // bytes around it: armour, line breaks, white space
+
+	beginArmor = "-----BEGIN LICENSE-----"
+	endArmor   = "-----END LICENSE-----"
+)
+
+// A sealed token has passed the gate: its shape is that of a licence, and nothing in it has been believed.
+type sealed struct {
+	token   string // in compact form, exactly the bytes that golang-jwt gets to see
+	header  header
+	payload []byte // decoded, not read
+}
+
+// A header has these three members and no others. So crit, b64, jwk, jku, x5u and x5c, which golang-jwt
+// ignores (RFC 7515 section 4.1.11 wants crit refused), never reach it.
+type header struct{ alg, kid string }
+
+// open is the gate. What it refuses never reaches golang-jwt.
+func open(raw []byte) (*sealed, error) {
+	if len(raw) > maxInput {
+		return nil, refuse(ErrMalformed, "%d bytes are no licence: a token has at most %d", len(raw), maxToken)
+	}
+	token, err := unarmor(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(token) > maxToken {
+		return nil, refuse(ErrMalformed, "the token is longer than %d bytes", maxToken)
+	}
+	if dots := strings.Count(token, "."); dots != 2 {
+		return nil, refuse(ErrMalformed, "a token has three parts with dots between them, this one has %d dots", dots)
+	}
+	var parts [3][]byte
+	for i, segment := range strings.Split(token, ".") {
+		data, err := decodeSegment(segment)
+		if err == nil && len(data) > 0 {
+			parts[i] = data
+			continue
+		}
+		part := [...]string{"header", "payload", "signature"}[i]
+		if err == nil {
+			return nil, refuse(ErrMalformed, "the token's %s is empty", part)
+		}
+		return nil, refuse(ErrMalformed, "the token's %s %v; was it copied whole, without line breaks?", part, err)
+	}
+	h, err := readHeader(parts[0])
+	if err != nil {
+		return nil, err
+	}
+	return &sealed{token: token, header: h, payload: parts[1]}, nil
+}
+
+// unarmor returns the token in raw. White space counts outside it only, except that armour may wrap it over
+// lines: mail programs break long ones.
+func unarmor(raw []byte) (string, error) {
+	text := trim(raw)
+	if !bytes.HasPrefix(text, []byte(beginArmor)) {
+		return string(text), nil
+	}
+	body, ok := bytes.CutSuffix(text[len(beginArmor):], []byte(endArmor))
+	if !ok {
+		return "", refuse(ErrMalformed, "the line %q is missing: was the licence copied whole?", endArmor)
+	}
+	var token strings.Builder
+	for line := range bytes.Lines(body) {
+		token.Write(bytes.TrimSpace(line))
+	}
+	return token.String(), nil
+}
+
+// trim removes white space around text, and the byte order mark that some editors put before it.
+func trim(text []byte) []byte {
+	return bytes.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
+}
+
+func readHeader(data []byte) (h header, err error) {
+	members, err := readObject(data)
+	if err != nil {
+		return h, refuse(ErrMalformed, "the token's header %v", err)
+	}
+	var typ string
+	for name, value := range members {
+		text, ok := value.(string)
+		switch {
+		case name == "alg" && ok:
+			h.alg = text
+		case name == "typ" && ok:
+			typ = text
+		case name == "kid" && ok:
+			h.kid = text
+		case name == "alg" || name == "typ" || name == "kid":
+			return h, refuse(ErrHeader, "the header's %s is not a string", name)
+		default:
+			return h, refuse(ErrHeader, "the header has the member %.64q; a licence has alg, typ and kid only", name)
+		}
+	}
+	switch {
+	case typ != headerType:
+		return h, refuse(ErrHeader, "the header's typ is %.64q; a licence has %q", typ, headerType)
+	case h.alg != algEdDSA && h.alg != algES256:
+		return h, refuse(ErrHeader, "the header's alg is %.64q; a licence has EdDSA or ES256", h.alg)
+	case h.kid == "":
+		return h, refuse(ErrHeader, "the header names no key (kid)")
+	}
+	return h, nil
+}
+
+// Armor wraps a token over lines between the marks that license files carry, for mail and for people. Parse
+// reads it as well as the bare token.
+func Armor(token []byte) []byte {
+	const width = 64
+	out := []byte(beginArmor + "\n")
+	for rest := trim(token); len(rest) > 0; {
+		n := min(width, len(rest))
+		out = append(append(out, rest[:n]...), '\n')
+		rest = rest[n:]
+	}
+	return append(out, endArmor+"\n"...)
+}
+
+// An Unverified token is what some bytes claim to be. Anybody can write one: nothing in it may decide anything.
+type Unverified struct {
+	Algorithm string          // header alg
+	KeyID     string          // header kid
+	Claims    json.RawMessage // the payload, a JSON object
+}
+
+// InspectUnverified reads a token without judging it: no signature, no key, no claim is checked, only that it is
+// shaped like a licence. It is for tooling that shows people what they hold; everything else calls
+// [Verifier.Parse].
+func InspectUnverified(token []byte) (*Unverified, error) {
+	s, err := open(token)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := readObject(s.payload); err != nil {
+		return nil, refuse(ErrMalformed, "the token's payload %v", err)
+	}
+	return &Unverified{Algorithm: s.header.alg, KeyID: s.header.kid, Claims: s.payload}, nil
+}

@@ -1,0 +1,141 @@
+package license
+
+import (
+	"crypto"
+	_ "crypto/sha256" // ES256
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Config says whose licences, and for what, a Verifier takes.
+type Config struct {
+	// Issuer is the iss that licences carry, compared byte by byte. Required.
+	Issuer string
+
+	// Product is what their aud must name. Required.
+	Product string
+
+	// Keys are the issuer's. Required.
+	Keys *Keyring
+
+	// Node is this installation's fingerprint. Empty: none is known, and licences bound to nodes do not hold here.
+	Node string
+
+	// Open says that releases which require no entitlement are for everybody, with a licence, without one, or
+	// with one that does not hold. By default updates need a licence.
+	Open bool
+}
+
+// A Verifier reads tokens and judges what it read. It has no state and may be used concurrently.
+type Verifier struct {
+	config Config
+	parser *jwt.Parser
+}
+
+// NewVerifier makes a Verifier. Issuer, product and keys are required: what is not compared is not verified
+// (RFC 8725 sections 3.8 and 3.9), and golang-jwt would take an empty one for "do not compare".
+func NewVerifier(c Config) (*Verifier, error) {
+	switch {
+	case c.Issuer == "":
+		return nil, errors.New("license: Config.Issuer is empty: say whose licences this app takes")
+	case c.Product == "":
+		return nil, errors.New("license: Config.Product is empty: say which product this is")
+	case c.Keys == nil || len(c.Keys.keys) == 0:
+		return nil, errors.New("license: Config.Keys is empty: say which keys the issuer has")
+	}
+	return &Verifier{config: c, parser: jwt.NewParser(
+		jwt.WithValidMethods([]string{algEdDSA, algES256}),
+		jwt.WithStrictDecoding(),
+		// Its claims check joins its errors, so that "expired" and "expired, and for another product" look alike.
+		jwt.WithoutClaimsValidation(),
+	)}, nil
+}
+
+// Parse reads a token: who signed it, and whether it is for this product. It does not ask what time it is; that
+// does [Verifier.Evaluate]. The token may stand in armour and in white space.
+//
+// The error is a [*TokenError]; the license is nil then. Nothing of what an unverified token says is believed,
+// except which of the known keys to try.
+func (v *Verifier) Parse(token []byte) (*License, error) {
+	s, err := open(token)
+	if err != nil {
+		return nil, err
+	}
+	key, err := v.key(s.header)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.verify(s, key.Public); err != nil {
+		return nil, err
+	}
+	l, err := readClaims(s.payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.checkScope(l); err != nil {
+		return nil, err
+	}
+	if l.IssuedAt.Before(key.NotBefore) || !key.Retired.IsZero() && !l.IssuedAt.Before(key.Retired) {
+		return nil, refuse(ErrKeyPeriod, "the licence was issued on %s, when key %q was not in use: ask for a new one",
+			day(l.IssuedAt), key.ID)
+	}
+	l.KeyID = key.ID
+	return l, nil
+}
+
+func (v *Verifier) key(h header) (Key, error) {
+	if v == nil || v.parser == nil {
+		return Key{}, refuse(ErrUnknownKey, "no keys are known: make the verifier with NewVerifier")
+	}
+	key, ok := v.config.Keys.byID[h.kid]
+	if !ok {
+		return Key{}, refuse(ErrUnknownKey,
+			"the licence was issued with the key %.64q, which this app does not know: update the app", h.kid)
+	}
+	if want := algorithm(key.Public); h.alg != want {
+		return Key{}, refuse(ErrHeader, "the header's alg is %s, but key %q is for %s", h.alg, key.ID, want)
+	}
+	return key, nil
+}
+
+func (v *Verifier) verify(s *sealed, public crypto.PublicKey) error {
+	_, err := v.parser.ParseWithClaims(s.token, new(unread), func(t *jwt.Token) (any, error) {
+		// By identity: which method a name stands for is a process-wide table that any package may write to.
+		if s.header.alg == algEdDSA && t.Method == jwt.SigningMethodEdDSA ||
+			s.header.alg == algES256 && t.Method == jwt.SigningMethodES256 {
+			return public, nil
+		}
+		return nil, fmt.Errorf("another package has replaced the signing method %s", s.header.alg)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return refuse(ErrMalformed, "the token's payload is not valid JSON")
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
+		return &TokenError{Code: ErrBadSignature, Detail: "the signature cannot be verified", Err: err}
+	}
+	return refuse(ErrBadSignature, "the signature does not fit: the licence was altered, "+
+		"or it was signed with another key that also calls itself %q", s.header.kid)
+}
+
+// unread keeps golang-jwt from decoding claims: there is one reader for them, and it comes after the signature.
+type unread struct{ jwt.MapClaims }
+
+func (*unread) UnmarshalJSON([]byte) error { return nil }
+
+func (v *Verifier) checkScope(l *License) error {
+	if l.Issuer != v.config.Issuer {
+		return refuse(ErrWrongIssuer, "the licence is from %q; this app takes those from %q", l.Issuer, v.config.Issuer)
+	}
+	if !slices.Contains(l.Audience, v.config.Product) {
+		return refuse(ErrWrongProduct, "the licence is for %q; this is %q", l.Audience, v.config.Product)
+	}
+	return nil
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
