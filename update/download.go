@@ -1,0 +1,172 @@
+package update
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"time"
+
+	"github.com/fairlead-dev/fairlead/channel"
+)
+
+// A blob is verified by its signed length and SHA-256 while it streams: memory stays at one buffer, whatever its size.
+
+const copyBuffer = 256 << 10
+
+var errStalled = errors.New("nothing arrived for too long")
+
+// fetchBlob streams a small verified blob to w. Nothing reaches w before the whole of it is verified.
+func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) error {
+	if err := os.MkdirAll(u.dir, 0o700); err != nil {
+		return &StateError{u.dir, err}
+	}
+	f, err := os.CreateTemp(u.dir, ".tmp-blob-*")
+	if err != nil {
+		return &StateError{u.dir, err}
+	}
+	defer func() { _, _ = f.Close(), os.Remove(f.Name()) }()
+	if err := u.download(ctx, b, f, nil); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return &StateError{f.Name(), err}
+	}
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// download completes f, which holds the beginning of b or nothing, from the sources in order: the next one on any
+// failure, from where the last one stopped. When it returns nil, f holds exactly b and is durable.
+func (u *Updater) download(ctx context.Context, b channel.Blob, f *os.File, progress func(done int64)) error {
+	t := &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, progress: progress}
+	if err := t.resume(); err != nil {
+		return &StateError{f.Name(), err}
+	}
+	var errs []error
+	for _, src := range sources(u.cfg.Source) {
+		err := t.from(src)
+		var wrong *VerifyError
+		if errors.As(err, &wrong) && t.mixed {
+			u.log.Warn("what was downloaded earlier does not fit; starting the file again", "file", wrong.File)
+			err = errors.Join(t.restart(), t.from(src))
+		}
+		if err == nil {
+			if err := f.Sync(); err != nil {
+				return &StateError{f.Name(), err}
+			}
+			return nil
+		}
+		errs = append(errs, err)
+		var state *StateError
+		if ctx.Err() != nil || errors.As(err, &state) {
+			break
+		}
+		if errors.As(err, &wrong) {
+			if err := t.restart(); err != nil {
+				return &StateError{f.Name(), err}
+			}
+		}
+		u.log.Info("a source failed", "file", channel.BlobPath(b.SHA256), "cause", err)
+	}
+	return errors.Join(errs...)
+}
+
+// transfer is one blob on its way into one file.
+type transfer struct {
+	ctx      context.Context
+	blob     channel.Blob
+	file     *os.File
+	hash     hash.Hash
+	done     int64 // bytes in file and hash
+	mixed    bool  // the bytes in file are not all from one source
+	stall    time.Duration
+	progress func(done int64)
+}
+
+// resume takes up what is in the file already.
+func (t *transfer) resume() error {
+	n, err := io.CopyBuffer(t.hash, io.LimitReader(t.file, t.blob.Length+1), make([]byte, copyBuffer))
+	if err != nil {
+		return err
+	}
+	if n > t.blob.Length {
+		return t.restart()
+	}
+	t.done, t.mixed = n, n > 0
+	return nil
+}
+
+func (t *transfer) restart() error {
+	t.hash.Reset()
+	t.done, t.mixed = 0, false
+	_, err := t.file.Seek(0, io.SeekStart)
+	return errors.Join(err, t.file.Truncate(0))
+}
+
+// from reads the rest from one source and judges the whole.
+func (t *transfer) from(src Source) error {
+	name := channel.BlobPath(t.blob.SHA256)
+	if t.done < t.blob.Length {
+		if err := t.read(src, name); err != nil {
+			return err
+		}
+	}
+	if got := hex.EncodeToString(t.hash.Sum(nil)); t.done != t.blob.Length || got != t.blob.SHA256 {
+		return &VerifyError{File: name, Err: fmt.Errorf("has %d bytes with sha256 %s, %d bytes are signed", t.done, got, t.blob.Length)}
+	}
+	return nil
+}
+
+func (t *transfer) read(src Source, name string) error {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(t.stall, func() { cancel(errStalled) })
+	defer watchdog.Stop()
+
+	r, err := src.Open(ctx, name, t.done)
+	if err != nil {
+		return sourceError(ctx, name, err)
+	}
+	defer func() { _ = r.Close() }()
+	t.mixed = t.done > 0
+	buf := make([]byte, copyBuffer)
+	for t.done < t.blob.Length {
+		n, err := r.Read(buf[:min(int64(len(buf)), t.blob.Length-t.done)])
+		if n > 0 {
+			watchdog.Reset(t.stall)
+			if _, err := t.file.Write(buf[:n]); err != nil {
+				return &StateError{t.file.Name(), err}
+			}
+			t.hash.Write(buf[:n])
+			t.done += int64(n)
+			if t.progress != nil {
+				t.progress(t.done)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return sourceError(ctx, name, err)
+		}
+	}
+	if t.done < t.blob.Length {
+		return sourceError(ctx, name, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+func sourceError(ctx context.Context, name string, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return &SourceError{Name: name, Err: err}
+}

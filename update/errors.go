@@ -1,0 +1,42 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+)
+
+// errorClass puts an error into one word for reports: nothing of its text leaves the machine.
+func errorClass(err error) string {
+	var (
+		expired  *ExpiredError
+		verify   *VerifyError
+		rollback *RollbackError
+		source   *SourceError
+		store    *StoreError
+		state    *StateError
+		probe    *ProbeError
+		channel  *NoChannelError
+	)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "cancelled"
+	case errors.As(err, &verify):
+		return "verify"
+	case errors.As(err, &rollback):
+		return "rollback"
+	case errors.As(err, &expired):
+		return "expired"
+	case errors.As(err, &probe):
+		return "probe"
+	case errors.As(err, &channel):
+		return "no_channel"
+	case errors.As(err, &source):
+		return "source"
+	case errors.Is(err, fs.ErrPermission):
+		return "permission"
+	case errors.As(err, &store), errors.As(err, &state):
+		return "state"
+	}
+	return "other"
+}

@@ -1,0 +1,197 @@
+package update
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/filelock"
+)
+
+// phase is the state of an installation, see the table in doc.go.
+type phase string
+
+const (
+	idle      phase = "idle"
+	staged    phase = "staged"
+	applying  phase = "applying"
+	trial     phase = "trial"
+	reverting phase = "reverting"
+)
+
+// version names one version of the software on this machine.
+type version struct {
+	Version  string `json:"version"`
+	Manifest string `json:"manifest,omitempty"` // sha256 of the release's manifest; "": it did not come by update
+	Digest   string `json:"digest"`             // of its content, see Installer.Digest
+}
+
+// failure remembers a release that did not work here.
+type failure struct {
+	Version  string    `json:"version"`
+	Manifest string    `json:"manifest"`
+	Reason   string    `json:"reason"`
+	Tries    int       `json:"tries"`
+	Last     time.Time `json:"last"`
+	Bad      bool      `json:"bad"` // rolled back: never again
+}
+
+// journal is the only authority about the state of an installation. It is one file, replaced as a whole.
+type journal struct {
+	Phase    phase     `json:"phase"`
+	From     *version  `json:"from,omitempty"`     // in place before; set while applying, trial, reverting
+	To       *version  `json:"to,omitempty"`       // the new one; set from staged to reverting
+	Staged   *Staged   `json:"staged,omitempty"`   // of To; set while staged and applying
+	Starts   int       `json:"starts,omitempty"`   // of To, not confirmed
+	Reason   string    `json:"reason,omitempty"`   // why reverting
+	Current  *version  `json:"current,omitempty"`  // what is in place, if it came by update
+	Previous *version  `json:"previous,omitempty"` // what Rollback goes back to; its files are at previousName
+	Failures []failure `json:"failures,omitempty"`
+}
+
+const (
+	journalName  = "journal"
+	previousName = "previous" // what was in place before
+	failedName   = "failed"   // what was rolled back, for the moment of the exchange
+	stagingName  = "staging"
+	maxFailures  = 32
+	maxTries     = 3
+	retryAfter   = 24 * time.Hour
+)
+
+// encode writes the journal with its checksum on a line of its own in front: a file that a disk or a person has
+// damaged is told from a whole one.
+func (j *journal) encode() ([]byte, error) {
+	body, err := json.MarshalIndent(j, "", "\t")
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(body)
+	return append([]byte("fairlead journal 1 "+hex.EncodeToString(sum[:])+"\n"), body...), nil
+}
+
+func decodeJournal(data []byte) (*journal, error) {
+	head, body, _ := strings.Cut(string(data), "\n")
+	sum := sha256.Sum256([]byte(body))
+	if head != "fairlead journal 1 "+hex.EncodeToString(sum[:]) {
+		return nil, errors.New("checksum does not match")
+	}
+	j := new(journal)
+	if err := json.Unmarshal([]byte(body), j); err != nil {
+		return nil, err
+	}
+	complete := map[phase]bool{
+		idle: true, staged: j.To != nil && j.Staged != nil, applying: j.From != nil && j.To != nil && j.Staged != nil,
+		trial: j.From != nil && j.To != nil, reverting: j.From != nil && j.To != nil,
+	}
+	if !complete[j.Phase] {
+		return nil, fmt.Errorf("phase %q is unknown or lacks its fields", j.Phase)
+	}
+	return j, nil
+}
+
+// readJournal returns the journal; a missing or damaged one reads as idle: what is in place runs, and nothing is
+// assumed about it.
+func (u *Updater) readJournal() (*journal, error) {
+	data, err := os.ReadFile(u.path(journalName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &journal{Phase: idle}, nil
+	}
+	if err != nil {
+		return nil, &StateError{u.path(journalName), err}
+	}
+	j, err := decodeJournal(data)
+	if err != nil {
+		u.log.Warn("the journal is damaged; starting afresh with what is installed", "path", u.path(journalName), "cause", err)
+		return &journal{Phase: idle}, nil
+	}
+	return j, nil
+}
+
+func (u *Updater) writeJournal(j *journal) error {
+	data, err := j.encode()
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(u.path(journalName), data, 0o600); err != nil {
+		return &StateError{u.path(journalName), err}
+	}
+	return nil
+}
+
+// lock takes the turn of changing the journal. It is held for moments, never over a transfer.
+func (u *Updater) lock(ctx context.Context) (release func(), err error) {
+	return u.lockAs(ctx, "lock")
+}
+
+func (u *Updater) lockAs(ctx context.Context, name string) (release func(), err error) {
+	if err := os.MkdirAll(u.dir, 0o700); err != nil {
+		return nil, &StateError{u.dir, err}
+	}
+	release, err = filelock.Lock(ctx, u.path(name))
+	if err != nil {
+		return nil, &StateError{u.path(name), err}
+	}
+	return release, nil
+}
+
+// A StateError says that the updater's own folder cannot be used. When the app runs as a user who may not change the
+// installation, it satisfies errors.Is(err, fs.ErrPermission).
+type StateError struct {
+	Path string
+	Err  error
+}
+
+func (e *StateError) Error() string { return "update: state in " + e.Path + ": " + e.Err.Error() }
+func (e *StateError) Unwrap() error { return e.Err }
+
+// installID returns the random id that places this installation in rollouts. It never leaves the machine.
+func (u *Updater) installID() (string, error) {
+	path := u.path("install-id")
+	if data, err := os.ReadFile(path); err == nil && len(data) == 32 {
+		return string(data), nil
+	}
+	var raw [16]byte
+	_, _ = rand.Read(raw[:]) // never fails, see crypto/rand
+	id := hex.EncodeToString(raw[:])
+	if err := errors.Join(os.MkdirAll(u.dir, 0o700), atomicfile.Write(path, []byte(id), 0o600)); err != nil {
+		return "", &StateError{path, err}
+	}
+	return id, nil
+}
+
+// noteFailure counts a release's failure; bad ones are never tried again.
+func (j *journal) noteFailure(v version, reason string, bad bool, now time.Time) {
+	i := slices.IndexFunc(j.Failures, func(f failure) bool { return f.Manifest == v.Manifest })
+	if i < 0 {
+		if len(j.Failures) >= maxFailures {
+			j.Failures = j.Failures[1:]
+		}
+		j.Failures = append(j.Failures, failure{Version: v.Version, Manifest: v.Manifest})
+		i = len(j.Failures) - 1
+	}
+	f := &j.Failures[i]
+	f.Reason, f.Tries, f.Last, f.Bad = reason, f.Tries+1, now.UTC().Truncate(time.Second), f.Bad || bad
+}
+
+// quarantined lists the manifests that must not be installed now: rolled back once, or failed three times within a
+// day.
+func (j *journal) quarantined(now time.Time) []string {
+	var list []string
+	for _, f := range j.Failures {
+		if f.Bad || (f.Tries >= maxTries && now.Sub(f.Last) < retryAfter && now.Sub(f.Last) > -retryAfter) {
+			list = append(list, f.Manifest)
+		}
+	}
+	return list
+}

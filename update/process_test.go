@@ -1,0 +1,360 @@
+package update_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fairlead-dev/fairlead/update"
+)
+
+// The tests in this file run a real program in real processes: this test binary with a trailer that says which version
+// it pretends to be and how it behaves. A system loads an executable whatever follows its image.
+
+type behaviour struct {
+	Version  string
+	Claims   string // the version it tells; "": Version
+	Product  string // "": notes
+	Crash    string // "early": before Start; "late": after it
+	Hang     bool   // before Start
+	Repo     string
+	RootFile string
+}
+
+const trailerMark = "\nfairlead test program "
+
+func TestMain(m *testing.M) {
+	exe, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	data, err := os.ReadFile(exe)
+	if err != nil {
+		panic(err)
+	}
+	if _, trailer, found := bytes.Cut(data[len(data)-min(len(data), 4096):], []byte(trailerMark)); found {
+		var b behaviour
+		if err := json.Unmarshal(trailer, &b); err != nil {
+			panic(err)
+		}
+		os.Exit(pretendedMain(b))
+	}
+	os.Exit(m.Run())
+}
+
+// pretendedMain is a vendor's main: Start first, then its work.
+func pretendedMain(b behaviour) int {
+	switch {
+	case b.Crash == "early":
+		return 3
+	case b.Hang:
+		time.Sleep(time.Minute)
+	}
+	root, err := os.ReadFile(b.RootFile)
+	if err != nil {
+		return fail(err)
+	}
+	up, err := update.New(update.Config{
+		Product: or(b.Product, "notes"), Channel: "stable", Version: or(b.Claims, b.Version), Root: root,
+		Source: update.FS(os.DirFS(b.Repo)), Now: func() time.Time { return start.Add(time.Hour) },
+		Trial: update.Trial{Probe: 2 * time.Second}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return fail(err)
+	}
+	ctx := noTest
+	next, err := up.Start(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	switch next {
+	case update.Exit:
+		return 0
+	case update.Restart:
+		return fail(up.Restart())
+	}
+	fmt.Println("running", b.Version)
+	if b.Crash == "late" {
+		return 3
+	}
+	switch os.Args[1] {
+	case "confirm":
+		err = up.Confirm(ctx)
+	case "rollback":
+		if err = up.Rollback(ctx, "test"); err == nil {
+			os.Args = []string{os.Args[0], "run"}
+			err = up.Restart()
+		}
+	case "update":
+		var d update.Decision
+		if d, err = up.Check(ctx); err == nil && d.Update != nil {
+			err = up.Stage(ctx, d.Update, nil)
+			if err == nil {
+				err = up.Apply(ctx, d.Update)
+			}
+			if err == nil {
+				os.Args = []string{os.Args[0], "run"}
+				err = up.Restart()
+			}
+		}
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+func fail(err error) int {
+	fmt.Println("error:", err)
+	return 1
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// build makes the program of one version.
+func (v *vendor) build(b behaviour) []byte {
+	v.t.Helper()
+	exe, err := os.Executable()
+	require.NoError(v.t, err)
+	image, err := os.ReadFile(exe)
+	require.NoError(v.t, err)
+	b.Repo, b.RootFile = v.dir, filepath.Join(v.dir, "metadata", "1.root.json")
+	trailer, err := json.Marshal(b)
+	require.NoError(v.t, err)
+	return append(append(image, trailerMark...), trailer...)
+}
+
+// install puts the program of that version on a machine of its own.
+func (v *vendor) install(version string) string {
+	v.t.Helper()
+	path := filepath.Join(v.t.TempDir(), "notes")
+	require.NoError(v.t, os.WriteFile(path, v.build(behaviour{Version: version}), 0o755))
+	return path
+}
+
+// run runs a program and returns what it printed on standard output, and its exit code.
+func run(t *testing.T, program string, args ...string) (string, int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	var out, talk bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &talk
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	t.Logf("%s\n%s", strings.TrimSpace(out.String()), strings.TrimSpace(talk.String()))
+	return strings.TrimSpace(out.String()), cmd.ProcessState.ExitCode()
+}
+
+func TestProcessUpdatesItself(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", v.build(behaviour{Version: "1.1.0"}))
+	notes := v.install("1.0.0")
+	out, code := run(t, notes, "update")
+	require.Zero(t, code)
+	require.Equal(t, "running 1.0.0\nrunning 1.1.0", out, "one process, two versions")
+	out, _ = run(t, notes, "confirm")
+	require.Equal(t, "running 1.1.0", out)
+
+	v.release("1.2.0", v.build(behaviour{Version: "1.2.0", Crash: "late"}))
+	out, code = run(t, notes, "update")
+	require.Equal(t, "running 1.1.0\nrunning 1.2.0", out)
+	require.Equal(t, 3, code)
+	for range 2 {
+		out, code = run(t, notes, "run")
+		require.Equal(t, "running 1.2.0", out)
+		require.Equal(t, 3, code)
+	}
+	out, code = run(t, notes, "run")
+	require.Equal(t, "running 1.1.0", out, "back by itself, within the same start")
+	require.Zero(t, code)
+	out, code = run(t, notes, "update")
+	require.Equal(t, "running 1.1.0", out, "it is not tried again")
+	require.Zero(t, code)
+}
+
+func TestProbe(t *testing.T) {
+	for name, c := range map[string]struct {
+		b     behaviour
+		cause string
+	}{
+		"crashes":       {behaviour{Version: "1.1.0", Crash: "early"}, "exit status 3"},
+		"hangs":         {behaviour{Version: "1.1.0", Hang: true}, "no answer within 2s"},
+		"wrong version": {behaviour{Version: "1.1.0", Claims: "1.0.9"}, `it says that it is version "1.0.9"`},
+		"wrong product": {behaviour{Version: "1.1.0", Product: "other"}, `it says that it is product "other"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVendor(t)
+			v.release("1.1.0", v.build(c.b))
+			notes := v.install("1.0.0")
+			out, code := run(t, notes, "update")
+			require.Equal(t, 1, code)
+			require.Contains(t, out, "update: version 1.1.0 failed its probe and is not installed: ")
+			require.Contains(t, out, c.cause)
+			out, _ = run(t, notes, "run")
+			require.Equal(t, "running 1.0.0", out)
+		})
+	}
+	t.Run("not a program", func(t *testing.T) {
+		v := newVendor(t)
+		v.release("1.1.0", []byte("\x7fELF but not really"))
+		out, _ := run(t, v.install("1.0.0"), "update")
+		require.Contains(t, out, "failed its probe and is not installed")
+		require.Contains(t, out, "exec format error")
+	})
+	t.Run("does not know the handshake", func(t *testing.T) {
+		v := newVendor(t)
+		v.release("1.1.0", []byte("#!/bin/sh\necho hello\n"))
+		out, _ := run(t, v.install("1.0.0"), "update")
+		require.Contains(t, out, "it ended without an answer: does its main call Updater.Start first")
+	})
+}
+
+// Several processes of one installation update at once: they take turns, and the program is whole at every moment.
+func TestProcessesTakeTurns(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", v.build(behaviour{Version: "1.1.0"}))
+	notes := v.install("1.0.0")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			out, _ := exec.CommandContext(t.Context(), notes, "update").Output()
+			t.Log(string(out))
+			if !strings.HasPrefix(string(out), "running 1.") {
+				t.Errorf("a process did not run: %q", out)
+			}
+		})
+	}
+	wg.Wait()
+	out, _ := run(t, notes, "confirm")
+	require.Equal(t, "running 1.1.0", out)
+}
+
+// Killed at random moments of an update, the program is always there and whole, and an update in the end succeeds.
+func TestKilledAtAnyTime(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", v.build(behaviour{Version: "1.1.0"}))
+	notes := v.install("1.0.0")
+	step := 3 * time.Millisecond
+	for delay := time.Duration(0); delay < 240*time.Millisecond; delay += step {
+		cmd := exec.CommandContext(t.Context(), notes, "update")
+		require.NoError(t, cmd.Start())
+		time.Sleep(delay)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		out, code := run(t, notes, "confirm")
+		require.Zero(t, code)
+		require.Contains(t, []string{"running 1.0.0", "running 1.1.0"}, out)
+		if out == "running 1.1.0" {
+			_, code = run(t, notes, "rollback")
+			require.Zero(t, code)
+			require.NoError(t, os.RemoveAll(filepath.Join(filepath.Dir(notes), ".notes.fairlead"))) // forget the quarantine
+		}
+	}
+}
+
+func TestRunInstallsAndConfirms(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Trial.Healthy = 10 * time.Millisecond })
+	u := m.start()
+	var steps []update.Step
+	err := u.Run(t.Context(), update.Schedule{Every: 10 * time.Millisecond, Progress: func(p update.Progress) { steps = append(steps, p.Step) }})
+	require.ErrorIs(t, err, update.ErrApplied)
+	require.Equal(t, "1.1.0", m.version())
+	require.Equal(t, []update.Step{update.Downloading, update.Unpacking}, steps)
+
+	u = m.start()
+	var decisions []update.Outcome
+	stop := errors.New("enough")
+	ctx, cancel := withCause(t)
+	err = u.Run(ctx, update.Schedule{Every: 10 * time.Millisecond, Approve: func(_ ctxT, d update.Decision) bool {
+		if decisions = append(decisions, d.Outcome); len(decisions) == 2 {
+			v.now = v.now.Add(time.Minute)
+			v.release("1.2.0", program("1.2.0"))
+		}
+		if d.Outcome == update.Available {
+			cancel(stop)
+		}
+		return false
+	}})
+	require.ErrorIs(t, err, stop)
+	require.Equal(t, []update.Outcome{update.UpToDate, update.UpToDate, update.Available}, decisions)
+	require.Contains(t, m.events, "update.confirmed ", "it ran long enough")
+	require.Equal(t, "1.1.0", m.version(), "not approved")
+}
+
+func TestRunPausesAndRetries(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	asked := 0
+	ctx, cancel := withCause(t)
+	err := u.Run(ctx, update.Schedule{Every: time.Millisecond, Paused: func() bool {
+		if asked++; asked == 5 {
+			cancel(errors.New("enough"))
+		}
+		return true
+	}})
+	require.ErrorContains(t, err, "enough")
+	require.Empty(t, m.events, "paused: nothing is done")
+
+	m.now = start.Add(30 * 24 * time.Hour) // expired
+	failures := 0
+	err = u.Run(t.Context(), update.Schedule{Every: time.Millisecond, Approve: func(_ ctxT, d update.Decision) bool {
+		if d.Outcome == update.Stale {
+			if failures++; failures == 3 {
+				m.now = start.Add(time.Hour)
+			}
+		}
+		return true
+	}})
+	require.ErrorIs(t, err, update.ErrApplied)
+	require.Equal(t, 3, failures)
+}
+
+// A program installed by root and run by somebody else leaves the installation alone.
+func TestAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to become another user")
+	}
+	v := newVendor(t)
+	v.release("1.1.0", v.build(behaviour{Version: "1.1.0"}))
+	notes := v.install("1.0.0")
+	_, code := run(t, notes, "update")
+	require.Zero(t, code)
+	for dir := filepath.Dir(notes); dir != os.TempDir() && len(dir) > 1; dir = filepath.Dir(dir) {
+		require.NoError(t, os.Chmod(dir, 0o755))
+	}
+	for _, dir := range []string{v.dir, filepath.Dir(v.dir)} {
+		require.NoError(t, os.Chmod(dir, 0o755))
+	}
+	var nobody bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), notes, "update")
+	cmd.Stdout, cmd.Stderr = &nobody, &nobody
+	becomeNobody(cmd)
+	_ = cmd.Run()
+	require.Contains(t, nobody.String(), "running 1.1.0")
+	require.Contains(t, nobody.String(), "permission denied")
+	out, _ := run(t, notes, "confirm")
+	require.Equal(t, "running 1.1.0", out)
+}

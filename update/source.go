@@ -1,0 +1,55 @@
+package update
+
+import (
+	"io/fs"
+	"net/http"
+
+	"github.com/fairlead-dev/fairlead/internal/trust"
+)
+
+// HTTP reads a repository from a web server or a bucket. client may be nil: then proxies come from the environment
+// (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and connecting, TLS and response headers have time limits. Redirects to
+// another host or from https to http are refused in any case; client itself is not changed.
+func HTTP(baseURL string, client *http.Client) (Source, error) { return trust.HTTP(baseURL, client) }
+
+// FS reads a repository from any file system: a folder (os.DirFS), an open zip archive, files compiled in.
+func FS(fsys fs.FS) Source { return trust.FS(fsys) }
+
+// Mirrors reads from the first source that works and goes to the next on any failure, failed verification included.
+func Mirrors(sources ...Source) Source {
+	list := make([]trust.Source, len(sources))
+	for i, s := range sources {
+		list[i] = toTrust(s)
+	}
+	return trust.Mirrors(list...)
+}
+
+func toTrust(s Source) trust.Source { return s }
+
+// Errors that tell apart why a repository was not believed or not read. Use errors.As.
+type (
+	// ExpiredError: signed metadata is past its expiry. The publisher has stopped signing, somebody withholds newer
+	// metadata, or this machine's clock is wrong. It says nothing about the installed version, which runs on.
+	ExpiredError = trust.ExpiredError
+	// VerifyError: what was delivered is not what was signed.
+	VerifyError = trust.VerifyError
+	// RollbackError: the repository shows an older state than one seen before.
+	RollbackError = trust.RollbackError
+	// SourceError: the source could not be read.
+	SourceError = trust.SourceError
+	// StoreError: the folder with the trusted metadata cannot be used.
+	StoreError = trust.StoreError
+)
+
+// sources lists the single sources behind s, the first to try first.
+func sources(s Source) []Source {
+	m, ok := s.(trust.Mirrored)
+	if !ok {
+		return []Source{s}
+	}
+	var list []Source
+	for _, one := range m.Mirrors() {
+		list = append(list, sources(one)...)
+	}
+	return list
+}

@@ -1,0 +1,244 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+)
+
+// Progress of a Stage. Total is 0 where it is not known.
+type Progress struct {
+	Step        Step
+	Done, Total int64 // bytes
+}
+
+// A Step is a part of Stage.
+type Step string
+
+// The steps of Stage, in order.
+const (
+	Downloading Step = "downloading"
+	Unpacking   Step = "unpacking"
+	Probing     Step = "probing"
+)
+
+// Stage downloads, verifies, unpacks and probes an update, all beside what is installed, which it does not touch. It
+// goes on with a download that was interrupted, and returns at once when this very release is staged already.
+// progress may be nil; it is called often, from Stage's goroutine.
+//
+// Memory stays bounded: the download streams through the hash to disk. On an error nothing is staged; what failed
+// verification is deleted. Errors: [*VerifyError], [*SourceError], [*StateError], [*ProbeError], [*BusyError]. A
+// release that fails three times is left alone for a day.
+func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)) error {
+	if up == nil {
+		return errors.New("update: stage: there is no update; use Decision.Update of an available one")
+	}
+	release, err := u.lockAs(ctx, "stage.lock")
+	if err != nil {
+		return err
+	}
+	defer release()
+	if done, err := u.isStaged(ctx, up); done || err != nil {
+		return err
+	}
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	st, err := u.stage(ctx, up, progress)
+	if err == nil {
+		err = u.noteStaged(ctx, up, st)
+	}
+	if err != nil {
+		return errors.Join(err, u.noteStageFailure(ctx, up, err))
+	}
+	u.log.Info("staged", "from", u.cfg.Version, "to", up.Release.Version)
+	u.event(EventStaged, map[string]string{"from": u.cfg.Version, "to": up.Release.Version})
+	return nil
+}
+
+// isStaged reports whether up is staged, and refuses to stage while a trial is not decided.
+func (u *Updater) isStaged(ctx context.Context, up *Update) (bool, error) {
+	release, err := u.lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	j, err := u.readJournal()
+	if err != nil {
+		return false, err
+	}
+	switch j.Phase {
+	case idle:
+		return false, nil
+	case staged:
+		if j.To.Manifest != up.Release.Manifest.SHA256 {
+			return false, nil
+		}
+		_, err := os.Stat(j.Staged.Path) // Apply verifies it
+		return err == nil, nil
+	}
+	return false, &BusyError{Phase: string(j.Phase), Version: j.To.Version}
+}
+
+// A BusyError says that an update is under way: its trial must be confirmed or rolled back first.
+type BusyError struct {
+	Phase   string // applying, trial or reverting
+	Version string
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("update: version %s is in phase %q: restart into it and confirm it, or roll it back, before the next update", e.Version, e.Phase)
+}
+
+func (u *Updater) stage(ctx context.Context, up *Update, progress func(Progress)) (Staged, error) {
+	blob, err := u.downloadArtifact(ctx, up.Artifact, progress)
+	if err != nil {
+		return Staged{}, err
+	}
+	progress(Progress{Unpacking, 0, up.Artifact.Length})
+	into, err := u.freshDir()
+	if err != nil {
+		return Staged{}, err
+	}
+	st, err := u.installer.Unpack(ctx, up.Artifact, blob, into)
+	if err != nil {
+		_ = os.RemoveAll(into)
+		var wrong *VerifyError
+		if errors.As(err, &wrong) {
+			_ = os.Remove(blob)
+		}
+		return Staged{}, err
+	}
+	if !u.cfg.Trial.InsecureSkipProbe {
+		progress(Progress{Probing, 0, 0})
+		if err := u.probe(ctx, st.Program, up.Release.Version); err != nil {
+			_ = os.RemoveAll(into)
+			return Staged{}, err
+		}
+	}
+	_ = os.Remove(blob)
+	return st, nil
+}
+
+// downloadArtifact returns the path of the verified artifact. The name is its hash: never a name from the network.
+func (u *Updater) downloadArtifact(ctx context.Context, a *channel.Artifact, progress func(Progress)) (string, error) {
+	dir := u.path(stagingName)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", &StateError{dir, err}
+	}
+	path := filepath.Join(dir, a.SHA256+".part")
+	u.clearStaging(filepath.Base(path))
+	// O_EXCL or an existing regular file of our own: never through a link that somebody planted.
+	f, err := openRegular(path)
+	if err != nil {
+		return "", &StateError{path, err}
+	}
+	err = u.download(ctx, a.Blob, f, func(done int64) { progress(Progress{Downloading, done, a.Length}) })
+	if cerr := f.Close(); err == nil && cerr != nil {
+		err = &StateError{path, cerr}
+	}
+	if err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// openRegular opens a regular file for reading and writing, creating it if absent.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil || !errors.Is(err, os.ErrExist) {
+		return f, err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		if err := os.RemoveAll(path); err != nil {
+			return nil, err
+		}
+		return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	return os.OpenFile(path, os.O_RDWR, 0o600)
+}
+
+// clearStaging removes what earlier attempts left in the staging folder, but for keep and what the journal names.
+func (u *Updater) clearStaging(keep string) {
+	named := ""
+	if j, err := u.readJournal(); err == nil && j.Staged != nil {
+		named = j.Staged.Path
+	}
+	entries, _ := os.ReadDir(u.path(stagingName))
+	for _, e := range entries {
+		path := u.path(stagingName, e.Name())
+		if e.Name() != keep && !strings.HasPrefix(named, path) {
+			_ = os.RemoveAll(path)
+		}
+	}
+}
+
+// freshDir makes a new, empty, private folder for staging.
+func (u *Updater) freshDir() (string, error) {
+	if err := os.MkdirAll(u.path(stagingName), 0o700); err != nil {
+		return "", &StateError{u.path(stagingName), err}
+	}
+	dir, err := os.MkdirTemp(u.path(stagingName), "new-")
+	if err != nil {
+		return "", &StateError{u.path(stagingName), err}
+	}
+	return dir, nil
+}
+
+func (u *Updater) noteStaged(ctx context.Context, up *Update, st Staged) error {
+	if err := atomicfile.SyncDir(u.path(stagingName)); err != nil {
+		return &StateError{u.path(stagingName), err}
+	}
+	return u.change(ctx, func(j *journal) error {
+		if j.Phase != idle && j.Phase != staged {
+			return &BusyError{Phase: string(j.Phase), Version: j.To.Version}
+		}
+		j.Phase, j.Staged = staged, &st
+		j.To = &version{Version: up.Release.Version, Manifest: up.Release.Manifest.SHA256, Digest: st.Digest}
+		return nil
+	})
+}
+
+func (u *Updater) noteStageFailure(ctx context.Context, up *Update, cause error) error {
+	u.log.Warn("staging failed", "to", up.Release.Version, "cause", cause)
+	class := errorClass(cause)
+	step := "stage"
+	if class == "probe" {
+		step = "probe"
+	}
+	u.event(EventFailed, map[string]string{"stage": step, "code": class, "to": up.Release.Version})
+	if class != "verify" && class != "probe" {
+		return nil // the release is not to blame
+	}
+	return u.change(context.WithoutCancel(ctx), func(j *journal) error {
+		j.noteFailure(version{Version: up.Release.Version, Manifest: up.Release.Manifest.SHA256}, class, false, u.cfg.Now())
+		return nil
+	})
+}
+
+// change edits the journal under the lock.
+func (u *Updater) change(ctx context.Context, edit func(*journal) error) error {
+	release, err := u.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	j, err := u.readJournal()
+	if err != nil {
+		return err
+	}
+	if err := edit(j); err != nil {
+		return err
+	}
+	return u.writeJournal(j)
+}

@@ -1,0 +1,138 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/filelock"
+)
+
+// Next is what main has to do after Start.
+type Next int
+
+// What main has to do.
+const (
+	Continue Next = iota // go on: this is the version to run
+	Exit                 // return at once: this start was only the probe of a staged build
+	Restart              // call Updater.Restart: the previous version has been put back in place of this one
+)
+
+// Start is the first thing that main calls, before any work and any output. It finishes or undoes what an
+// interruption has left, counts the starts of a version on trial, and goes back to the version before when there have
+// been too many without a Confirm. It does no network and takes milliseconds.
+//
+// The error never means that the app cannot run: with Continue it may log it and go on. If the app runs as a user who
+// may not change the installation, Start does nothing and returns Continue.
+func (u *Updater) Start(ctx context.Context) (Next, error) {
+	if nonce, ok := os.LookupEnv(probeVariable); ok {
+		return Exit, u.answerProbe(nonce)
+	}
+	if _, err := os.Stat(u.path(journalName)); errors.Is(err, fs.ErrNotExist) {
+		return Continue, nil // never updated: leave no trace
+	}
+	release, err := u.lock(ctx)
+	if err != nil {
+		return Continue, notOurs(err)
+	}
+	defer release()
+	j, err := u.readJournal()
+	if err != nil {
+		return Continue, notOurs(err)
+	}
+	u.sweep(j)
+	return u.settle(j)
+}
+
+func notOurs(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
+}
+
+// settle brings the installation from whatever phase it was left in to the one it belongs in.
+func (u *Updater) settle(j *journal) (Next, error) {
+	if j.Phase == applying {
+		if applied, err := u.settleApplying(j); err != nil || !applied {
+			return Continue, err
+		}
+	}
+	switch j.Phase {
+	case trial:
+		return u.settleTrial(j)
+	case reverting:
+		err := u.finishRevert(j)
+		return u.afterRevert(j), err
+	}
+	return Continue, nil
+}
+
+func (u *Updater) afterRevert(j *journal) Next {
+	if j.Phase == idle && j.Current != nil && !u.isRunning(j.Current) {
+		return Restart
+	}
+	return Continue
+}
+
+// settleTrial counts this start, durably, before the app's own code runs.
+func (u *Updater) settleTrial(j *journal) (Next, error) {
+	if !u.isRunning(j.To) {
+		digest, err := u.installer.Digest("")
+		if err != nil || digest == j.To.Digest {
+			return Continue, err // an old copy elsewhere: not ours to decide
+		}
+		// Somebody has put another version in place by hand: that ends the trial.
+		j.Phase, j.From, j.To, j.Starts, j.Current = idle, nil, nil, 0, nil
+		return Continue, u.writeJournal(j)
+	}
+	// While one process of the version on trial lives, further ones (windows, short commands) prove nothing.
+	held, err := filelock.TryLock(u.path("trial.lock"))
+	if errors.Is(err, filelock.ErrHeld) {
+		return Continue, nil
+	}
+	if err != nil {
+		return Continue, &StateError{u.path("trial.lock"), err}
+	}
+	if j.Starts >= u.cfg.Trial.Starts {
+		held()
+		u.log.Warn("the new version was started too often without being confirmed", "version", j.To.Version, "starts", j.Starts)
+		err := u.revert(j, "trial")
+		return u.afterRevert(j), err
+	}
+	j.Starts++
+	if err := u.writeJournal(j); err != nil {
+		held()
+		return Continue, err
+	}
+	u.mu.Lock()
+	u.heldTrial = held // until Confirm or the end of the process
+	u.mu.Unlock()
+	u.log.Info("on trial", "version", j.To.Version, "start", j.Starts, "of", u.cfg.Trial.Starts)
+	return Continue, nil
+}
+
+func (u *Updater) endTrial() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.heldTrial != nil {
+		u.heldTrial()
+		u.heldTrial = nil
+	}
+}
+
+// sweep removes what a crash or Windows has left in the updater's folder. It never follows a link.
+func (u *Updater) sweep(j *journal) {
+	entries, _ := os.ReadDir(u.dir)
+	for _, e := range entries {
+		name := e.Name()
+		leftover := atomicfile.IsTemp(name) || strings.Contains(name, ".old-") || name == previousName+".new" || name == failedName+".new" ||
+			(name == failedName && j.Phase != reverting)
+		if leftover {
+			_ = os.RemoveAll(u.path(name))
+		}
+	}
+}

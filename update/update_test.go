@@ -1,0 +1,565 @@
+package update_test
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/tufrepo"
+	"github.com/fairlead-dev/fairlead/update"
+)
+
+func TestUpdateConfirmRollback(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	require.NoDirExists(t, update.Dir(u), "a program that was never updated leaves no trace")
+
+	m.updateTo(u, "1.1.0")
+	require.Equal(t, update.RestartPending, check(t, u).Outcome, "the old process waits for its restart")
+
+	u = m.start()
+	require.NoError(t, u.Confirm(t.Context()))
+	require.Equal(t, update.UpToDate, check(t, u).Outcome)
+
+	require.NoError(t, u.Rollback(t.Context(), "the user wants it"))
+	require.Equal(t, "1.0.0", m.version())
+	u = m.start()
+	d := check(t, u)
+	require.Equal(t, update.Withheld, d.Outcome)
+	require.Equal(t, channel.ReasonQuarantined, d.Plan.NotAllowed.Code)
+	require.Equal(t, []string{
+		"update.checked available", "update.staged ", "update.applied ", "update.checked restart_pending", "update.confirmed ",
+		"update.checked up_to_date", "update.rolled_back app", "update.checked withheld", "update.withheld quarantined",
+	}, m.events)
+}
+
+func TestTrialGoesBackByItself(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	m.updateTo(m.start(), "1.1.0")
+	for range 3 {
+		u := m.start()
+		require.Equal(t, "1.1.0", m.version())
+		die(m, u)
+	}
+	u := m.start() // the fourth start is one too many
+	require.Equal(t, "1.0.0", m.version())
+	require.Equal(t, channel.ReasonQuarantined, check(t, u).Plan.NotAllowed.Code, "it is not tried again")
+
+	v.release("1.1.1", program("1.1.1"))
+	m.updateTo(u, "1.1.1")
+	u = m.start()
+	require.NoError(t, u.Confirm(t.Context()))
+	for range 10 {
+		die(m, m.start())
+	}
+	require.Equal(t, "1.1.1", m.version(), "a confirmed version stays")
+}
+
+// While one process of the new version lives, further starts of it prove nothing against it.
+func TestTrialCountsProcessesNotWindows(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	m.updateTo(m.start(), "1.1.0")
+	first := m.start()
+	for range 10 {
+		m.start()
+	}
+	require.Equal(t, "1.1.0", m.version())
+	require.NoError(t, first.Confirm(t.Context()))
+}
+
+func TestWithdrawnGoesBack(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.0.0", program("1.0.0"))
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.1.0")
+	v.edit(func(r *tufrepo.Repo) error {
+		_, err := r.Withdraw("notes", "stable", "1.1.0", "loses notes", "1.0.0")
+		return err
+	})
+	u := m.start()
+	d := check(t, u)
+	require.True(t, d.Plan.Downgrade)
+	m.updateTo(u, "1.0.0")
+}
+
+func TestSteppingStones(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.5.0", program("1.5.0"))
+	v.release("2.0.0", program("2.0.0"), func(n *tufrepo.NewRelease) { n.From = ">=1.5.0" })
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	d := check(t, u)
+	require.Len(t, d.Plan.Steps, 2)
+	require.Contains(t, d.String(), "in 2 steps")
+	m.updateTo(u, "1.5.0")
+	u = m.start()
+	require.NoError(t, u.Confirm(t.Context()))
+	m.updateTo(u, "2.0.0")
+}
+
+func tarGz(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for name, content := range files {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg}))
+		_, err := w.Write(content)
+		require.NoError(t, err)
+	}
+	require.NoError(t, errors.Join(w.Close(), z.Close()))
+	return b.Bytes()
+}
+
+func zipped(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for name, content := range files {
+		h := &zip.FileHeader{Name: name, Method: zip.Deflate}
+		h.SetMode(0o755)
+		f, err := w.CreateHeader(h)
+		require.NoError(t, err)
+		_, err = f.Write(content)
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return b.Bytes()
+}
+
+func TestArchives(t *testing.T) {
+	v := newVendor(t)
+	m := newMachine(t, v, "1.0.0")
+	named := func(format channel.Format) func(*tufrepo.NewRelease) {
+		return func(n *tufrepo.NewRelease) {
+			n.Artifacts[0].Format, n.Artifacts[0].Executable = format, "notes-x/bin/notes"
+		}
+	}
+	files := func(version string) map[string][]byte {
+		return map[string][]byte{"notes-x/bin/notes": program(version), "notes-x/README": []byte("read me")}
+	}
+	v.release("1.1.0", tarGz(t, files("1.1.0")), named(channel.TarGz))
+	m.updateTo(m.start(), "1.1.0")
+	u := m.start()
+	require.NoError(t, u.Confirm(t.Context()))
+	v.release("1.2.0", zipped(t, files("1.2.0")), named(channel.Zip))
+	m.updateTo(u, "1.2.0")
+	info, err := os.Stat(m.program)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o755), info.Mode())
+}
+
+func TestKeepsTheAdministratorsMode(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	require.NoError(t, os.Chmod(m.program, 0o750))
+	m.updateTo(m.start(), "1.1.0")
+	info, err := os.Stat(m.program)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o750), info.Mode())
+}
+
+// A tampered blob is refused, deleted, and counted; an honest mirror behind it delivers.
+func TestTamperedBlob(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 1000)
+	v.release("1.1.0", content)
+	bad := bytes.Clone(content)
+	bad[len(bad)/2] ^= 1
+	honest := os.DirFS(v.dir)
+	evil := swapFS{honest, channel.BlobPath(digest(content)), bad}
+
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = update.FS(evil) })
+	u := m.start()
+	d := check(t, u)
+	err := u.Stage(t.Context(), d.Update, nil)
+	var wrong *update.VerifyError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "1.0.0", m.version())
+	parts, err := filepath.Glob(filepath.Join(update.Dir(u), "staging", "*"))
+	require.NoError(t, err)
+	for _, p := range parts {
+		info, err := os.Stat(p)
+		require.NoError(t, err)
+		require.Zero(t, info.Size(), "rejected bytes are deleted")
+	}
+	require.ErrorIs(t, u.Apply(t.Context(), d.Update), update.ErrNotStaged, "nothing is staged")
+
+	for range 2 {
+		require.Error(t, u.Stage(t.Context(), d.Update, nil))
+	}
+	require.Equal(t, channel.ReasonQuarantined, check(t, u).Plan.NotAllowed.Code, "three tries")
+	m.now = m.now.Add(25 * time.Hour)
+	require.Equal(t, update.Available, check(t, u).Outcome, "and again after a day")
+
+	u = m.process(func(c *update.Config) { c.Source = update.Mirrors(update.FS(evil), update.FS(honest)) })
+	require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))
+}
+
+// swapFS delivers other content for one file.
+type swapFS struct {
+	fs.FS
+	name    string
+	content []byte
+}
+
+func (s swapFS) Open(name string) (fs.File, error) {
+	f, err := s.FS.Open(name)
+	if err != nil || name != s.name {
+		return f, err
+	}
+	return &swapFile{f, bytes.NewReader(s.content)}, nil
+}
+
+type swapFile struct {
+	fs.File
+	*bytes.Reader
+}
+
+func (f *swapFile) Read(p []byte) (int, error)         { return f.Reader.Read(p) }
+func (f *swapFile) Seek(o int64, w int) (int64, error) { return f.Reader.Seek(o, w) }
+
+// source wraps Open.
+type source func(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
+
+func (s source) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	return s(ctx, name, offset)
+}
+
+// An interrupted download goes on where it was, and what is there is hashed again.
+func TestResume(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 150_000) // 4 MB
+	v.release("1.1.0", content)
+	honest := update.FS(os.DirFS(v.dir))
+	var offsets []int64
+	cut := int64(1 << 20)
+	flaky := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+		r, err := honest.Open(ctx, name, offset)
+		if err != nil || !strings.HasPrefix(name, "blobs/") {
+			return r, err
+		}
+		offsets = append(offsets, offset)
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(r, cut), r}, nil
+	})
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = flaky })
+	u := m.start()
+	d := check(t, u)
+	var failed *update.SourceError
+	for range 3 {
+		require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
+	}
+	require.ErrorIs(t, failed, io.ErrUnexpectedEOF)
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+	require.Equal(t, []int64{0, cut, 2 * cut, 3 * cut}, offsets)
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil), "staged already")
+	require.Len(t, offsets, 4)
+}
+
+// A partial file that somebody has changed costs a restart of the download, never a wrong file.
+func TestResumeFromGarbage(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 1000)
+	v.release("1.1.0", content)
+	for name, part := range map[string][]byte{
+		"other bytes": []byte("garbage"), "too long": append(bytes.Clone(content), 'x'), "whole but wrong": bytes.Repeat([]byte("x"), len(content)), "whole": content,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, v, "1.0.0")
+			u := m.start()
+			d := check(t, u)
+			staging := filepath.Join(update.Dir(u), "staging")
+			require.NoError(t, os.MkdirAll(staging, 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(staging, digest(content)+".part"), part, 0o600))
+			require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+			require.NoError(t, u.Apply(t.Context(), d.Update))
+			got, err := os.ReadFile(m.program)
+			require.NoError(t, err)
+			require.Equal(t, content, got)
+		})
+	}
+}
+
+// A link planted under the name of the partial file is not written through.
+func TestPlantedLink(t *testing.T) {
+	v := newVendor(t)
+	content := program("1.1.0")
+	v.release("1.1.0", content)
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	d := check(t, u)
+	victim := filepath.Join(t.TempDir(), "victim")
+	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	staging := filepath.Join(update.Dir(u), "staging")
+	require.NoError(t, os.MkdirAll(staging, 0o700))
+	require.NoError(t, os.Symlink(victim, filepath.Join(staging, digest(content)+".part")))
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+	got, err := os.ReadFile(victim)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(got))
+}
+
+func TestStall(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	honest := update.FS(os.DirFS(v.dir))
+	mute := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+		if !strings.HasPrefix(name, "blobs/") {
+			return honest.Open(ctx, name, offset)
+		}
+		r, w := io.Pipe()
+		context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+		return r, nil
+	})
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = mute, 50*time.Millisecond })
+	u := m.start()
+	d := check(t, u)
+	var failed *update.SourceError
+	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
+	require.ErrorContains(t, failed, "nothing arrived for too long")
+
+	u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, u.Stage(ctx, d.Update, nil), context.DeadlineExceeded)
+}
+
+// Somebody changes the staged files between Stage and Apply.
+func TestStagedFilesAreVerifiedAgain(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	d := check(t, u)
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+	files, err := filepath.Glob(filepath.Join(update.Dir(u), "staging", "new-*", "notes"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	require.NoError(t, os.WriteFile(files[0], []byte("evil"), 0o755))
+	var wrong *update.VerifyError
+	require.ErrorAs(t, u.Apply(t.Context(), d.Update), &wrong)
+	require.Equal(t, "1.0.0", m.version())
+	m.updateTo(u, "1.1.0")
+}
+
+func TestRollbackNeedsThePreviousVersion(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	for name, spoil := range map[string]func(path string) error{
+		"missing": os.Remove,
+		"changed": func(path string) error { return os.WriteFile(path, []byte("other"), 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, v, "1.0.0")
+			m.updateTo(m.start(), "1.1.0")
+			u := m.start()
+			require.NoError(t, spoil(filepath.Join(update.Dir(u), "previous")))
+			var none *update.NoPreviousError
+			require.ErrorAs(t, u.Rollback(t.Context(), "broken"), &none)
+			require.Equal(t, "1.1.0", m.version(), "the new version is better than none")
+			for range 5 {
+				die(m, m.start())
+			}
+			require.Equal(t, "1.1.0", m.version())
+		})
+	}
+	m := newMachine(t, v, "1.0.0")
+	var none *update.NoPreviousError
+	require.ErrorAs(t, m.start().Rollback(t.Context(), "x"), &none)
+}
+
+func TestApplyOutOfOrder(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	d := check(t, u)
+	require.ErrorIs(t, u.Apply(t.Context(), d.Update), update.ErrNotStaged)
+	require.ErrorIs(t, u.Apply(t.Context(), nil), update.ErrNotStaged)
+	require.Error(t, u.Stage(t.Context(), nil, nil))
+	require.NoError(t, u.Confirm(t.Context()), "without a trial it does nothing")
+	m.updateTo(u, "1.1.0")
+	v.release("1.2.0", program("1.2.0"))
+	u = m.start()
+	d = check(t, u)
+	var busy *update.BusyError
+	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &busy)
+	require.ErrorAs(t, u.Apply(t.Context(), d.Update), &busy)
+	require.NoError(t, u.Confirm(t.Context()))
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+}
+
+// A damaged journal costs what it knew, never the program.
+func TestDamagedJournal(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	for name, damage := range map[string]func(data []byte) []byte{
+		"empty":     func([]byte) []byte { return nil },
+		"truncated": func(d []byte) []byte { return d[:len(d)/2] },
+		"zeroed":    func(d []byte) []byte { return make([]byte, len(d)) },
+		"one bit":   func(d []byte) []byte { d[len(d)-5] ^= 1; return d },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, v, "1.0.0")
+			u := m.start()
+			m.updateTo(u, "1.1.0")
+			data, err := os.ReadFile(update.JournalPath(u))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(update.JournalPath(u), damage(data), 0o600))
+			u = m.start()
+			require.Equal(t, "1.1.0", m.version())
+			require.Equal(t, update.UpToDate, check(t, u).Outcome)
+			v2 := newVendor(t)
+			v2.release("1.2.0", program("1.2.0"))
+			m.vendor = v2
+			require.NoError(t, os.RemoveAll(filepath.Join(update.Dir(u), "trust")))
+			m.updateTo(m.start(), "1.2.0")
+		})
+	}
+}
+
+func TestReplacedByHandDuringTrial(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	m.updateTo(m.start(), "1.1.0")
+	require.NoError(t, os.WriteFile(m.program, program("1.0.5"), 0o755))
+	for range 5 {
+		die(m, m.start())
+	}
+	require.Equal(t, "1.0.5", m.version())
+	m.updateTo(m.start(), "1.1.0")
+}
+
+func TestDecisionsThatInstallNothing(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	t.Run("dev", func(t *testing.T) {
+		u := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Version = "dev" }).start()
+		d := check(t, u)
+		require.Equal(t, update.Unknown, d.Outcome)
+		require.Nil(t, d.Update)
+	})
+	t.Run("stale", func(t *testing.T) {
+		m := newMachine(t, v, "1.0.0")
+		m.now = start.Add(8 * 24 * time.Hour)
+		d, err := m.start().Check(t.Context())
+		require.Equal(t, update.Stale, d.Outcome)
+		require.Equal(t, 24*time.Hour, d.Staleness)
+		var expired *update.ExpiredError
+		require.ErrorAs(t, err, &expired)
+		require.Equal(t, "timestamp", expired.Role)
+		d = check(t, m.process(func(c *update.Config) { c.Trust.MaxStaleness = 48 * time.Hour }))
+		require.Equal(t, update.Available, d.Outcome)
+		require.Equal(t, 24*time.Hour, d.Staleness)
+		require.Contains(t, d.String(), "24h0m0s stale")
+	})
+	t.Run("unreachable", func(t *testing.T) {
+		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = update.FS(os.DirFS(t.TempDir())) })
+		d, err := m.start().Check(t.Context())
+		require.Equal(t, update.Failed, d.Outcome)
+		var failed *update.SourceError
+		require.ErrorAs(t, err, &failed)
+	})
+	t.Run("no such channel", func(t *testing.T) {
+		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Channel = "beta" })
+		_, err := m.start().Check(t.Context())
+		var none *update.NoChannelError
+		require.ErrorAs(t, err, &none)
+	})
+	t.Run("managed", func(t *testing.T) {
+		m := newMachine(t, v, "1.0.0")
+		u := m.start()
+		staged := check(t, u).Update
+		require.NoError(t, u.Stage(t.Context(), staged, nil))
+		require.NoError(t, os.WriteFile(m.program+".managed", []byte("acme-deb\n"), 0o644))
+		d := check(t, u)
+		require.Equal(t, update.Managed, d.Outcome)
+		require.Equal(t, "acme-deb", d.ManagedBy)
+		var managed *update.ManagedError
+		require.ErrorAs(t, u.Apply(t.Context(), staged), &managed)
+	})
+}
+
+// Tampered metadata changes nothing on disk but is told from a network failure.
+func TestTamperedMetadata(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	require.Equal(t, update.Available, check(t, u).Outcome)
+	v.now = v.now.Add(time.Hour)
+	v.release("1.2.0", program("1.2.0"))
+	path := filepath.Join(v.dir, "metadata", "timestamp.json")
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, bytes.Replace(data, []byte(`"version":`), []byte(`"version":9`), 1), 0o644))
+	d, err := u.Check(t.Context())
+	require.Equal(t, update.Failed, d.Outcome)
+	var wrong *update.VerifyError
+	require.ErrorAs(t, err, &wrong)
+	require.NoError(t, os.WriteFile(path, data, 0o644))
+	require.Equal(t, "1.2.0", check(t, u).Plan.Target().Version)
+}
+
+func TestNotes(t *testing.T) {
+	v := newVendor(t)
+	notes := filepath.Join(t.TempDir(), "notes.md")
+	require.NoError(t, os.WriteFile(notes, []byte("# 1.1.0\nFaster.\n"), 0o644))
+	v.release("1.1.0", program("1.1.0"), func(n *tufrepo.NewRelease) { n.Notes = &tufrepo.NewAttachment{Path: notes} })
+	v.release("1.0.1", program("1.0.1"))
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	text, mediaType, err := u.Notes(t.Context(), check(t, u).Update)
+	require.NoError(t, err)
+	require.Equal(t, "# 1.1.0\nFaster.\n", text)
+	require.Equal(t, "text/markdown", mediaType)
+	u = m.process(func(c *update.Config) { c.Wishes.Pin = "1.0.1" })
+	text, _, err = u.Notes(t.Context(), check(t, u).Update)
+	require.NoError(t, err)
+	require.Empty(t, text)
+}
+
+func TestConfigRefusals(t *testing.T) {
+	v := newVendor(t)
+	m := newMachine(t, v, "1.0.0")
+	for field, change := range map[string]func(*update.Config){
+		"Product or Channel": func(c *update.Config) { c.Product = "No/tes" },
+		"Root":               func(c *update.Config) { c.Root = []byte("{}") },
+		"Source":             func(c *update.Config) { c.Source = nil },
+		"Wishes":             func(c *update.Config) { c.Wishes.Constraint = "newest" },
+		"Dir":                func(c *update.Config) { c.Installer = struct{ update.Executable }{} },
+	} {
+		cfg := update.Config{Product: "notes", Channel: "stable", Version: "1.0.0", Root: v.root(), Source: update.FS(os.DirFS(v.dir)), Installer: update.Executable{Path: m.program}}
+		_, err := update.New(cfg)
+		require.NoError(t, err)
+		change(&cfg)
+		_, err = update.New(cfg)
+		var bad *update.ConfigError
+		require.ErrorAs(t, err, &bad, field)
+		require.Equal(t, field, bad.Field)
+	}
+}
