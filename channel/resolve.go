@@ -71,7 +71,7 @@ type Skip struct {
 }
 
 // Target returns the release the plan leads to, or nil when it has no steps.
-func (p *Plan) Target() *Release {
+func (p Plan) Target() *Release {
 	if len(p.Steps) == 0 {
 		return nil
 	}

@@ -47,6 +47,7 @@ func TestNewKeyring(t *testing.T) {
 		"nil EC":         {func(k *license.Key) { k.Public = (*ecdsa.PublicKey)(nil) }, "not on the curve P-256"},
 		"EC, no curve":   {func(k *license.Key) { k.Public = &ecdsa.PublicKey{} }, "not on the curve P-256"},
 		"EC, off curve": {func(k *license.Key) {
+			//lint:ignore SA1019 a point off the curve can be made in no other way
 			k.Public = &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}
 		}, "not a point"},
 		"short":       {func(k *license.Key) { k.Public = public[:31] }, "has 31 bytes"},

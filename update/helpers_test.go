@@ -2,8 +2,6 @@ package update_test
 
 import (
 	"context"
-	"os/exec"
-	"syscall"
 	"testing"
 )
 
@@ -16,8 +14,4 @@ func withCause(t *testing.T) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(nil) })
 	return ctx, cancel
-}
-
-func becomeNobody(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 }

@@ -28,16 +28,16 @@ func toTrust(s Source) trust.Source { return s }
 
 // Errors that tell apart why a repository was not believed or not read. Use errors.As.
 type (
-	// ExpiredError: signed metadata is past its expiry. The publisher has stopped signing, somebody withholds newer
+	// An ExpiredError says that signed metadata is past its expiry. The publisher has stopped signing, somebody withholds newer
 	// metadata, or this machine's clock is wrong. It says nothing about the installed version, which runs on.
 	ExpiredError = trust.ExpiredError
-	// VerifyError: what was delivered is not what was signed.
+	// A VerifyError says that what was delivered is not what was signed.
 	VerifyError = trust.VerifyError
-	// RollbackError: the repository shows an older state than one seen before.
+	// A RollbackError says that the repository shows an older state than one seen before.
 	RollbackError = trust.RollbackError
-	// SourceError: the source could not be read.
+	// A SourceError says that the source could not be read.
 	SourceError = trust.SourceError
-	// StoreError: the folder with the trusted metadata cannot be used.
+	// A StoreError says that the folder with the trusted metadata cannot be used.
 	StoreError = trust.StoreError
 )
 

@@ -3,6 +3,7 @@ package update_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 // vendor publishes real, signed releases into a folder.
 type vendor struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string // the repository
 	now    time.Time
 	signer *tufrepo.Signer
@@ -26,7 +27,9 @@ type vendor struct {
 
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
-func newVendor(t *testing.T) *vendor {
+func newVendor(t *testing.T) *vendor { return newVendorTB(t) }
+
+func newVendorTB(t testing.TB) *vendor {
 	t.Helper()
 	key, err := tufrepo.GenerateKey("ed25519")
 	require.NoError(t, err)
@@ -72,6 +75,11 @@ func (v *vendor) release(version string, content []byte, change ...func(*tufrepo
 	v.t.Helper()
 	path := filepath.Join(v.t.TempDir(), "notes")
 	require.NoError(v.t, os.WriteFile(path, content, 0o755))
+	v.releaseFile(version, path, change...)
+}
+
+func (v *vendor) releaseFile(version, path string, change ...func(*tufrepo.NewRelease)) {
+	v.t.Helper()
 	n := tufrepo.NewRelease{Version: version, Artifacts: []tufrepo.NewArtifact{{Platform: thisPlatform(v.t), Path: path}}}
 	for _, c := range change {
 		c(&n)
@@ -82,9 +90,22 @@ func (v *vendor) release(version string, content []byte, change ...func(*tufrepo
 	})
 }
 
-// blobFile is the file in the repository that holds content.
-func (v *vendor) blobFile(content []byte) string {
-	return filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(digest(content))))
+// manyReleases publishes 1.0.0, 1.1.0 and so on, all in one commit.
+func (v *vendor) manyReleases(n int) {
+	v.t.Helper()
+	path := filepath.Join(v.t.TempDir(), "notes")
+	require.NoError(v.t, os.WriteFile(path, program("many"), 0o755))
+	v.edit(func(r *tufrepo.Repo) error {
+		for i := range n {
+			_, err := r.Release(v.t.Context(), "notes", "stable", tufrepo.NewRelease{
+				Version: fmt.Sprintf("1.%d.0", i), Artifacts: []tufrepo.NewArtifact{{Platform: thisPlatform(v.t), Path: path}},
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func digest(content []byte) string {
@@ -182,7 +203,7 @@ func check(t *testing.T, u *update.Updater) update.Decision {
 	return d
 }
 
-func thisPlatform(t *testing.T) channel.Platform {
+func thisPlatform(t testing.TB) channel.Platform {
 	t.Helper()
 	h := update.Host()
 	p, err := channel.ParsePlatform(h.OS + "/" + h.Arch)

@@ -1,0 +1,134 @@
+package fairlead_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The direction of imports, and the weight of what an app links. These tests shell out to the go command, which the test
+// cache does not see: run them with -count=1.
+
+const module = "github.com/fairlead-dev/fairlead"
+
+// mayImport draws the arrows between our packages: package → what it may import directly. Tests may import anything.
+var mayImport = map[string][]string{
+	"":                            {},
+	"channel":                     {},
+	"internal/atomicfile":         {},
+	"internal/filelock":           {},
+	"internal/trust":              {"internal/atomicfile", "internal/filelock"},
+	"internal/trust/conformance":  {"internal/trust", "internal/atomicfile"},
+	"license":                     {"channel", "internal/atomicfile"},
+	"update":                      {"channel", "license", "internal/trust", "internal/atomicfile", "internal/filelock"},
+	"tufrepo":                     {"channel", "internal/atomicfile", "internal/filelock"},
+	"cmd/publish":                 {"cmd/publish/internal/cli"},
+	"cmd/publish/internal/cli":    {"channel", "license", "tufrepo", "internal/atomicfile", "cmd/publish/internal/static"},
+	"cmd/publish/internal/static": {},
+	"examples/embed":              {"update"},
+	"examples/quickstart":         {},
+	"examples/quickstart/notes":   {"license", "update"},
+}
+
+// mayNotReach forbids packages by import path, however indirect the way.
+var mayNotReach = map[string][]string{
+	"channel":        {"net", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "flag", "testing"},
+	"license":        {"net/http", "github.com/theupdateframework/", "github.com/sigstore/", "flag", "testing"},
+	"internal/trust": {module + "/license", module + "/update", module + "/tufrepo", "flag", "testing"},
+	"update":         {module + "/tufrepo", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
+	"tufrepo":        {module + "/update", module + "/internal/trust", module + "/license", "testing"},
+}
+
+// mayNotImport forbids direct imports: net/http brings log with it, but a library of ours does not call it.
+var mayNotImport = map[string][]string{
+	"channel": {"os", "io/fs", "path/filepath", "runtime", "context"}, "license": {"log"}, "internal/trust": {"log"}, "update": {"log"}, "tufrepo": {"log"},
+}
+
+// appModules is what an app links by importing update and license, and nothing else.
+var appModules = []string{
+	"github.com/Masterminds/semver/v3",
+	"github.com/cenkalti/backoff/v5",
+	"github.com/gofrs/flock",
+	"github.com/golang-jwt/jwt/v5",
+	"github.com/theupdateframework/go-tuf/v2",
+	"golang.org/x/sys",
+	// what go-tuf brings
+	"github.com/google/go-containerregistry",
+	"github.com/opencontainers/go-digest",
+	"github.com/secure-systems-lab/go-securesystemslib",
+	"github.com/sigstore/protobuf-specs",
+	"github.com/sigstore/sigstore",
+	"github.com/youmark/pkcs8",
+	"golang.org/x/crypto",
+	"golang.org/x/term",
+	"google.golang.org/genproto/googleapis/api",
+	"google.golang.org/protobuf",
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+	Module     *struct{ Path string }
+}
+
+func list(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports,Deps,Module"}, args...)...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		t.Fatalf("go list: %s", exit.Stderr)
+	}
+	require.NoError(t, err)
+	var all []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		require.NoError(t, err)
+		all = append(all, p)
+	}
+}
+
+func TestImportDrawing(t *testing.T) {
+	ours := list(t, "./...")
+	require.Len(t, ours, len(mayImport), "a package is missing in the drawing")
+	for _, p := range ours {
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		allowed, drawn := mayImport[name]
+		require.True(t, drawn, "%s is not in the drawing", p.ImportPath)
+		for _, i := range p.Imports {
+			if rest, ok := strings.CutPrefix(i, module+"/"); ok {
+				require.Contains(t, allowed, rest, "%s may not import %s", name, rest)
+			}
+			require.NotContains(t, mayNotImport[name], i, "%s may not import %s", name, i)
+		}
+		for _, forbidden := range mayNotReach[name] {
+			i := slices.IndexFunc(p.Deps, func(dep string) bool {
+				return dep == forbidden || (strings.HasSuffix(forbidden, "/") && strings.HasPrefix(dep, forbidden))
+			})
+			require.Negative(t, i, "%s may not reach %s", name, forbidden)
+		}
+	}
+}
+
+func TestWeight(t *testing.T) {
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		t.Setenv("GOOS", system)
+		t.Setenv("CGO_ENABLED", "0")
+		for _, p := range list(t, "-deps", "./update", "./license") {
+			if p.Module != nil && p.Module.Path != module {
+				require.Contains(t, appModules, p.Module.Path, "an app may not link %s (through %s, on %s)", p.Module.Path, p.ImportPath, system)
+			}
+		}
+	}
+}
