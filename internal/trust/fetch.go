@@ -1,0 +1,142 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// fetcher reads whole small files from the mirrors of a source.
+type fetcher struct {
+	mirrors []Source
+	stall   time.Duration
+	log     *slog.Logger
+}
+
+func newFetcher(source Source, stall time.Duration, log *slog.Logger) *fetcher {
+	return &fetcher{mirrors: flatten(source), stall: stall, log: log}
+}
+
+func flatten(source Source) []Source {
+	several, ok := source.(Mirrored)
+	if !ok {
+		return []Source{source}
+	}
+	var all []Source
+	for _, m := range several.Mirrors() {
+		all = append(all, flatten(m)...)
+	}
+	return all
+}
+
+// request is one file to be fetched. verify decides whether what a mirror delivered is it, and is never called for
+// more than max bytes.
+type request struct {
+	name   string
+	max    int64
+	verify func(data []byte) error
+	first  func() ([]byte, error) // if not nil, the answer of the first mirror, which was asked ahead
+}
+
+// fetch asks the mirrors in order until verify accepts what one delivers.
+func (f *fetcher) fetch(ctx context.Context, req request) ([]byte, error) {
+	var errs []error
+	for i, m := range f.mirrors {
+		read := func() ([]byte, error) { return f.read(ctx, m, req.name, req.max) }
+		if i == 0 && req.first != nil {
+			read = req.first
+		}
+		data, err := read()
+		if err == nil {
+			err = req.verify(data)
+		}
+		if err == nil {
+			return data, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			// Not what this mirror said last, which may look like an answer, is why there is no other.
+			return nil, &SourceError{req.name, context.Cause(ctx)}
+		}
+		if i+1 < len(f.mirrors) {
+			f.log.InfoContext(ctx, "a mirror failed, trying the next", "file", req.name, "mirror", i, "error", err)
+		}
+	}
+	if len(errs) == 0 {
+		return nil, &SourceError{req.name, errors.New("the source has no mirrors")}
+	}
+	return nil, joinMirrors(errs)
+}
+
+// read returns the whole content of a file of at most max bytes. It returns in time even if the source ignores its
+// context: then the read goes on in the background until the source lets go of it.
+func (f *fetcher) read(ctx context.Context, from Source, name string, max int64) ([]byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(f.stall, func() { cancel(errStalled) })
+	defer stalled.Stop()
+
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := readAll(ctx, from, name, max+1, func() { stalled.Reset(f.stall) })
+		done <- result{data, err}
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		r.err = context.Cause(ctx)
+	}
+	if r.err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			r.err = cause // what the source makes of its end says less
+		}
+		return nil, &SourceError{name, r.err}
+	}
+	if int64(len(r.data)) > max {
+		return nil, &VerifyError{name, fmt.Errorf("it is longer than %d bytes", max)}
+	}
+	return r.data, nil
+}
+
+func readAll(ctx context.Context, from Source, name string, max int64, progress func()) (_ []byte, err error) {
+	defer func() { // a source is code of the application; its fault must not take down a background goroutine
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the source panicked: %v", p)
+		}
+	}()
+	r, err := from.Open(ctx, name, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	var buf bytes.Buffer
+	_, err = buf.ReadFrom(io.LimitReader(progressReader{ctx, r, progress}, max))
+	return buf.Bytes(), err
+}
+
+// progressReader reports every read that brought something, and ends with its context.
+type progressReader struct {
+	ctx context.Context
+	io.Reader
+	progress func()
+}
+
+func (r progressReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.Reader.Read(p)
+	if n > 0 {
+		r.progress()
+	}
+	return n, err
+}
