@@ -1,0 +1,233 @@
+package main
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"publish": main})
+}
+
+// TestScripts runs testdata/*.txtar. Beyond what testscript brings, scripts have:
+//
+//	fails EXIT CODE ARGS…      publish ARGS must exit with EXIT, as text (error and hint on stderr) and with --json
+//	                           (exactly one value on stdout, with error.code CODE); stdout and stderr are the text's
+//	pack ARCHIVE FILE…         make a .tar.gz or .zip of the files; those named without a dot are executable
+//	tree save|same DIR         note the content and mode of every file below DIR, or hold it against what was noted
+//	tamper FILE                change one byte in the middle
+//	json PATH VALUE            the last stdout is one JSON value, and what stands at PATH (a.0.b) is VALUE
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", RequireUniqueNames: true,
+		Setup: func(e *testscript.Env) error {
+			e.Values["trees"] = map[string]string{}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"fails": fails, "pack": pack, "tree": tree, "tamper": tamper, "json": jsonAt,
+		},
+	})
+}
+
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails EXIT CODE ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	code, args := args[1], args[2:]
+
+	expectExit(ts, want, slices.Concat([]string{"--json"}, args))
+	var object struct {
+		Error struct{ Code, Message, Hint string }
+	}
+	oneValue(ts, &object)
+	if object.Error.Code != code {
+		ts.Fatalf("error.code is %q (%s), not %q", object.Error.Code, object.Error.Message, code)
+	}
+	if object.Error.Message == "" || object.Error.Hint == "" {
+		ts.Fatalf("no message, or no hint")
+	}
+
+	expectExit(ts, want, args)
+	stderr := ts.ReadFile("stderr")
+	if !strings.HasSuffix(stderr, "publish: error: "+object.Error.Message+"\npublish: hint: "+object.Error.Hint+"\n") {
+		ts.Fatalf("stderr does not end in the error and its hint")
+	}
+}
+
+func expectExit(ts *testscript.TestScript, want int, args []string) {
+	got := 0
+	var exit *exec.ExitError
+	if err := ts.Exec("publish", args...); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("publish %s: exit code %d, not %d", strings.Join(args, " "), got, want)
+	}
+}
+
+func oneValue(ts *testscript.TestScript, into any) {
+	dec := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
+	ts.Check(dec.Decode(into))
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		ts.Fatalf("stdout holds more than one JSON value")
+	}
+}
+
+func jsonAt(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: json PATH VALUE")
+	}
+	var v any
+	oneValue(ts, &v)
+	for _, step := range strings.Split(args[0], ".") {
+		switch at := v.(type) {
+		case map[string]any:
+			v = at[step]
+		case []any:
+			i, err := strconv.Atoi(step)
+			if step == "len" {
+				v = float64(len(at))
+			} else if ts.Check(err); i < len(at) {
+				v = at[i]
+			} else {
+				v = nil
+			}
+		default:
+			v = nil
+		}
+	}
+	text, ok := v.(string)
+	if !ok {
+		data, err := json.Marshal(v)
+		ts.Check(err)
+		text = string(data)
+	}
+	if (text == args[1]) == neg {
+		ts.Fatalf("%s is %s", args[0], text)
+	}
+}
+
+func tree(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: tree save|same DIR")
+	}
+	trees := ts.Value("trees").(map[string]string)
+	now := describe(ts, ts.MkAbs(args[1]))
+	switch args[0] {
+	case "save":
+		trees[args[1]] = now
+	case "same":
+		if trees[args[1]] == "" || trees[args[1]] != now {
+			ts.Fatalf("%s changed; it was\n%snow it is\n%s", args[1], trees[args[1]], now)
+		}
+	}
+}
+
+func describe(ts *testscript.TestScript, dir string) string {
+	var out strings.Builder
+	ts.Check(filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		sum := ""
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			hash := sha256.Sum256(data)
+			sum = hex.EncodeToString(hash[:])
+		}
+		fmt.Fprintf(&out, "%s %s %s\n", path, info.Mode(), sum)
+		return nil
+	}))
+	return out.String()
+}
+
+func tamper(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: tamper FILE")
+	}
+	path := ts.MkAbs(args[0])
+	names, err := filepath.Glob(path)
+	ts.Check(err)
+	if len(names) != 1 {
+		ts.Fatalf("%s names %d files", args[0], len(names))
+	}
+	data, err := os.ReadFile(names[0])
+	ts.Check(err)
+	data[len(data)/2] ^= 1
+	ts.Check(os.WriteFile(names[0], data, 0o644))
+}
+
+func pack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: pack ARCHIVE FILE...")
+	}
+	var out bytes.Buffer
+	if strings.HasSuffix(args[0], ".zip") {
+		packZip(ts, &out, args[1:])
+	} else {
+		packTar(ts, &out, args[1:])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out.Bytes(), 0o644))
+}
+
+func modeOf(name string) fs.FileMode {
+	if strings.Contains(filepath.Base(name), ".") {
+		return 0o644
+	}
+	return 0o755
+}
+
+func packZip(ts *testscript.TestScript, out io.Writer, names []string) {
+	w := zip.NewWriter(out)
+	for _, name := range names {
+		h := &zip.FileHeader{Name: name, Method: zip.Deflate}
+		h.SetMode(modeOf(name))
+		f, err := w.CreateHeader(h)
+		ts.Check(err)
+		_, err = io.WriteString(f, ts.ReadFile(name))
+		ts.Check(err)
+	}
+	ts.Check(w.Close())
+}
+
+func packTar(ts *testscript.TestScript, out io.Writer, names []string) {
+	gz := gzip.NewWriter(out)
+	w := tar.NewWriter(gz)
+	for _, name := range names {
+		data := ts.ReadFile(name)
+		ts.Check(w.WriteHeader(&tar.Header{Name: name, Mode: int64(modeOf(name)), Size: int64(len(data)), Typeflag: tar.TypeReg}))
+		_, err := io.WriteString(w, data)
+		ts.Check(err)
+	}
+	ts.Check(errors.Join(w.Close(), gz.Close()))
+}
