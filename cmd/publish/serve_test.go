@@ -119,7 +119,7 @@ func get(t *testing.T, address string) []byte {
 	t.Helper()
 	resp, err := http.Get(address)
 	require.NoError(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	require.Equal(t, http.StatusOK, resp.StatusCode, address)
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)

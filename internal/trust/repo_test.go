@@ -351,7 +351,7 @@ func treeHash(tb testing.TB, dir string) string {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(h, p, info.Mode(), info.Size())
+		_, _ = fmt.Fprintln(h, p, info.Mode(), info.Size())
 		if info.Mode().IsRegular() {
 			data, err := os.ReadFile(p)
 			if err != nil {

@@ -259,7 +259,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 func TestProgressOnlyAtATerminal(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	require.NoError(t, err)
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	o := newOutput(io.Discard, file)
 	o.progress(1, 2, "notes")
 	info, err := file.Stat()

@@ -78,7 +78,7 @@ func (a *app) init(ctx context.Context, o initOptions) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(staging)
+	defer func() { _ = os.RemoveAll(staging) }()
 	repo, err := a.create(ctx, staging, keys, o)
 	if err != nil {
 		return nil, err

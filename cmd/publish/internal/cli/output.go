@@ -41,13 +41,13 @@ func newOutput(stdout, stderr io.Writer) *output { return &output{stdout: stdout
 func (o *output) talk(format string, args ...any) {
 	if !o.quiet {
 		o.endBar()
-		fmt.Fprintf(o.stderr, "publish: "+format+"\n", args...)
+		_, _ = fmt.Fprintf(o.stderr, "publish: "+format+"\n", args...)
 	}
 }
 
 func (o *output) warn(format string, args ...any) {
 	o.endBar()
-	fmt.Fprintf(o.stderr, "publish: warning: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(o.stderr, "publish: warning: "+format+"\n", args...)
 }
 
 // progress shows how far long work has come, as package tufrepo reports it; only to somebody who looks.
@@ -90,7 +90,7 @@ func (o *output) finish(res result, f *failure) int {
 	if f == nil {
 		return 0
 	}
-	fmt.Fprintf(o.stderr, "publish: error: %s\npublish: hint: %s\n", f.Message, f.Hint)
+	_, _ = fmt.Fprintf(o.stderr, "publish: error: %s\npublish: hint: %s\n", f.Message, f.Hint)
 	return f.exit
 }
 

@@ -49,7 +49,7 @@ func readPassphrase(path string) ([]byte, error) {
 	if err != nil {
 		return nil, failf(exitKeys, "no_passphrase", "check the path after --passphrase-file", "%v", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
 	if err != nil {
 		return nil, err
@@ -91,8 +91,8 @@ func (a *app) typed(ctx context.Context, prompt string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprint(a.sys.Stderr, "publish: "+prompt)
-	defer fmt.Fprintln(a.sys.Stderr)
+	_, _ = fmt.Fprint(a.sys.Stderr, "publish: "+prompt)
+	defer func() { _, _ = fmt.Fprintln(a.sys.Stderr) }()
 	type answer struct {
 		secret []byte
 		err    error

@@ -26,7 +26,7 @@ func Serve(ctx context.Context, listener net.Listener, dir string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	server := &http.Server{
 		Handler: Handler(root.FS()),
 		// Without these a client that sends or reads a byte a minute holds a connection for ever.

@@ -45,7 +45,7 @@ func TestServesOnlyTheRepository(t *testing.T) {
 	dir := repository(t)
 	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	outside := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(outside, []byte("secret"), 0o644))
 	require.NoError(t, os.Symlink(outside, filepath.Join(dir, "metadata", "2.root.json")))
