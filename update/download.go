@@ -16,7 +16,10 @@ import (
 
 // A blob is verified by its signed length and SHA-256 while it streams: memory stays at one buffer, whatever its size.
 
-const copyBuffer = 256 << 10
+const (
+	copyBuffer = 256 << 10
+	flushEvery = 16 << 20
+)
 
 var errStalled = errors.New("nothing arrived for too long")
 
@@ -83,7 +86,9 @@ type transfer struct {
 	file     *os.File
 	hash     hash.Hash
 	done     int64 // bytes in file and hash
-	mixed    bool  // the bytes in file are not all from one source
+	flushed  int64 // bytes on their way to the disk
+	written  chan []byte
+	mixed    bool // the bytes in file are not all from one source
 	stall    time.Duration
 	progress func(done int64)
 }
@@ -103,7 +108,7 @@ func (t *transfer) resume() error {
 
 func (t *transfer) restart() error {
 	t.hash.Reset()
-	t.done, t.mixed = 0, false
+	t.done, t.flushed, t.mixed = 0, 0, false
 	_, err := t.file.Seek(0, io.SeekStart)
 	return errors.Join(err, t.file.Truncate(0))
 }
@@ -134,19 +139,18 @@ func (t *transfer) read(src Source, name string) error {
 	}
 	defer func() { _ = r.Close() }()
 	t.mixed = t.done > 0
-	buf := make([]byte, copyBuffer)
+	free, wait := t.hashBehind()
+	defer wait()
 	for t.done < t.blob.Length {
+		buf := <-free
 		n, err := r.Read(buf[:min(int64(len(buf)), t.blob.Length-t.done)])
 		if n > 0 {
 			watchdog.Reset(t.stall)
-			if _, err := t.file.Write(buf[:n]); err != nil {
+			if err := t.keep(buf[:n]); err != nil {
 				return &StateError{t.file.Name(), err}
 			}
-			t.hash.Write(buf[:n])
-			t.done += int64(n)
-			if t.progress != nil {
-				t.progress(t.done)
-			}
+		} else {
+			free <- buf
 		}
 		if err == io.EOF {
 			break
@@ -160,6 +164,45 @@ func (t *transfer) read(src Source, name string) error {
 	}
 	if t.done < t.blob.Length {
 		return sourceError(ctx, name, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// hashBehind hashes what keep has written while the next bytes arrive: on a fast line the hash is what takes longest.
+// It hands out buffers through free. wait must be called before the hash is used.
+func (t *transfer) hashBehind() (free chan []byte, wait func()) {
+	const buffers = 4
+	free, t.written = make(chan []byte, buffers), make(chan []byte, buffers)
+	for range buffers {
+		free <- make([]byte, copyBuffer)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for buf := range t.written {
+			t.hash.Write(buf)
+			free <- buf[:cap(buf)]
+		}
+	}()
+	return free, func() {
+		close(t.written)
+		<-done
+	}
+}
+
+// keep writes bytes to the file and hands them on to the hash.
+func (t *transfer) keep(buf []byte) error {
+	if _, err := t.file.Write(buf); err != nil {
+		return err
+	}
+	t.written <- buf
+	t.done += int64(len(buf))
+	if t.done-t.flushed >= flushEvery {
+		writeback(t.file, t.flushed, t.done-t.flushed)
+		t.flushed = t.done
+	}
+	if t.progress != nil {
+		t.progress(t.done)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/atomicfile"
@@ -33,21 +34,12 @@ type Executable struct {
 func (e Executable) Unpack(ctx context.Context, a *channel.Artifact, blob, into string) (Staged, error) {
 	want := a.Program()
 	path := filepath.Join(into, filepath.Base(e.Path)) // never a name from the network
-	var err error
-	if a.Format == channel.Raw {
-		err = os.Rename(blob, path)
-	} else {
-		err = extract(ctx, a, blob, path)
-	}
-	if err != nil {
+	if a.Format == channel.Raw {                       // the blob is the program, and is verified
+		if err := os.Rename(blob, path); err != nil {
+			return Staged{}, &StateError{path, err}
+		}
+	} else if err := extract(ctx, a, blob, path); err != nil {
 		return Staged{}, err
-	}
-	got, err := e.Digest(path)
-	if err != nil {
-		return Staged{}, &StateError{path, err}
-	}
-	if got != want.SHA256 {
-		return Staged{}, &VerifyError{File: want.Path, Err: fmt.Errorf("has sha256 %s, %s is signed", got, want.SHA256)}
 	}
 	if err := errors.Join(os.Chmod(path, fs.FileMode(want.Mode)|0o500), syncFile(path), atomicfile.SyncDir(into)); err != nil {
 		return Staged{}, &StateError{path, err}
@@ -114,10 +106,12 @@ func extract(ctx context.Context, a *channel.Artifact, blob, path string) error 
 		return &StateError{path, err}
 	}
 	in := &extractReader{ctx: ctx, r: member}
-	_, err = io.CopyBuffer(out, io.LimitReader(in, want.Length+1), make([]byte, copyBuffer))
+	h := sha256.New()
+	n, err := io.CopyBuffer(io.MultiWriter(out, h), io.LimitReader(in, want.Length+1), make([]byte, copyBuffer))
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
+	got := hex.EncodeToString(h.Sum(nil))
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -125,6 +119,8 @@ func extract(ctx context.Context, a *channel.Artifact, blob, path string) error 
 		return &VerifyError{File: want.Path, Err: err}
 	case err != nil:
 		return &StateError{path, err}
+	case n != want.Length || got != want.SHA256:
+		return &VerifyError{File: want.Path, Err: fmt.Errorf("has %d bytes or more with sha256 %s, %d bytes with %s are signed", n, got, want.Length, want.SHA256)}
 	}
 	return nil
 }
@@ -165,7 +161,7 @@ func tarMember(f io.Reader, a *channel.Artifact) (io.Reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.Name != a.Executable && h.Name != "./"+a.Executable {
+		if !isMember(h.Name, a) {
 			continue
 		}
 		if h.Typeflag != tar.TypeReg {
@@ -173,6 +169,11 @@ func tarMember(f io.Reader, a *channel.Artifact) (io.Reader, error) {
 		}
 		return t, nil
 	}
+}
+
+// isMember reports whether an archive's name is the executable's. Many archives begin every name with "./".
+func isMember(name string, a *channel.Artifact) bool {
+	return strings.TrimPrefix(name, "./") == a.Executable
 }
 
 func zipMember(f *os.File, a *channel.Artifact) (io.Reader, error) {
@@ -185,7 +186,7 @@ func zipMember(f *os.File, a *channel.Artifact) (io.Reader, error) {
 		return nil, err
 	}
 	for _, member := range z.File {
-		if member.Name != a.Executable {
+		if !isMember(member.Name, a) {
 			continue
 		}
 		if !member.Mode().IsRegular() {
