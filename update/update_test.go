@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"io"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/license"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 	"github.com/fairlead-dev/fairlead/update"
 )
@@ -118,12 +120,26 @@ func TestSteppingStones(t *testing.T) {
 
 func tarGz(t *testing.T, files map[string][]byte) []byte {
 	t.Helper()
+	var list []packed
+	for name, content := range files {
+		list = append(list, packed{name, content})
+	}
+	return tarGzOf(t, list...)
+}
+
+type packed struct {
+	name    string
+	content []byte
+}
+
+func tarGzOf(t *testing.T, files ...packed) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
-	for name, content := range files {
-		require.NoError(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg}))
-		_, err := w.Write(content)
+	for _, f := range files {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o755, Size: int64(len(f.content)), Typeflag: tar.TypeReg}))
+		_, err := w.Write(f.content)
 		require.NoError(t, err)
 	}
 	require.NoError(t, errors.Join(w.Close(), z.Close()))
@@ -562,4 +578,82 @@ func TestConfigRefusals(t *testing.T) {
 		require.ErrorAs(t, err, &bad, field)
 		require.Equal(t, field, bad.Field)
 	}
+}
+
+// The licence decides, and is asked at every check anew.
+func TestLicense(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	v.release("1.2.0", program("1.2.0"), func(n *tufrepo.NewRelease) { n.Requires = []string{"pro"} })
+	v.release("2.0.0", program("2.0.0"))
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	keys, err := license.NewKeyring(license.Key{ID: "k", Public: public})
+	require.NoError(t, err)
+	verifier, err := license.NewVerifier(license.Config{Issuer: "acme", Product: "notes", Keys: keys})
+	require.NoError(t, err)
+	issuer, err := license.NewIssuer(private, "k", "acme")
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "license.jwt")
+	issue := func(seq int64, entitlements map[string]any) {
+		token, err := issuer.Issue(license.License{
+			Audience: []string{"notes"}, Subject: "c", LicenseID: "L", Seq: seq, IssuedAt: start, Expires: start.AddDate(1, 0, 0),
+			Versions: "<2.0.0", Entitlements: entitlements,
+		})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file, token, 0o600))
+	}
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.License = license.FromFile(verifier, file) })
+	u := m.start()
+	d := check(t, u)
+	require.Equal(t, update.Withheld, d.Outcome)
+	require.Equal(t, license.Missing, d.License.State)
+	require.Equal(t, channel.ReasonLicenseMissing, d.Plan.NotAllowed.Code)
+
+	issue(1, nil)
+	d = check(t, u)
+	require.Equal(t, "1.1.0", d.Plan.Target().Version)
+	require.Equal(t, "2.0.0", d.Plan.NotAllowed.Release.Version)
+	require.Equal(t, channel.ReasonVersionOutOfRange, d.Plan.NotAllowed.Code)
+	require.Equal(t, channel.ReasonEntitlementMissing, d.Plan.Skipped[1].Code)
+
+	issue(2, map[string]any{"pro": true})
+	require.Equal(t, "1.2.0", check(t, u).Plan.Target().Version)
+	m.now = start.AddDate(0, 0, 1)
+	require.NoError(t, os.WriteFile(file, []byte("garbage"), 0o600))
+	d = check(t, u)
+	require.Equal(t, channel.ReasonLicenseInvalid, d.Plan.NotAllowed.Code)
+	require.Nil(t, d.Update)
+}
+
+// A slow line is not a stalled one.
+func TestSlowButSteady(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 10)
+	v.release("1.1.0", content)
+	honest := update.FS(os.DirFS(v.dir))
+	slow := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+		r, err := honest.Open(ctx, name, offset)
+		if err != nil || !strings.HasPrefix(name, "blobs/") {
+			return r, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{slowReader{r}, r}, nil
+	})
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, 200*time.Millisecond })
+	u := m.start()
+	d := check(t, u)
+	began := time.Now()
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+	require.Greater(t, time.Since(began), 300*time.Millisecond, "longer than the stall time-out")
+}
+
+// slowReader delivers 30 bytes every 50 ms.
+type slowReader struct{ r io.Reader }
+
+func (s slowReader) Read(p []byte) (int, error) {
+	time.Sleep(50 * time.Millisecond)
+	return s.r.Read(p[:min(30, len(p))])
 }
