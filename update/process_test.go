@@ -300,13 +300,13 @@ func TestRunInstallsAndConfirms(t *testing.T) {
 			v.now = v.now.Add(time.Minute)
 			v.release("1.2.0", program("1.2.0"))
 		}
-		if d.Outcome == update.Available {
+		if len(decisions) == 5 {
 			cancel(stop)
 		}
 		return false
 	}})
 	require.ErrorIs(t, err, stop)
-	require.Equal(t, []update.Outcome{update.UpToDate, update.UpToDate, update.Available}, decisions)
+	require.Equal(t, []update.Outcome{update.UpToDate, update.UpToDate, update.Available, update.Available, update.Available}, decisions)
 	require.Contains(t, m.events, "update.confirmed ", "it ran long enough")
 	require.Equal(t, "1.1.0", m.version(), "not approved")
 }

@@ -354,8 +354,10 @@ func TestStall(t *testing.T) {
 	u := m.start()
 	d := check(t, u)
 	var failed *update.SourceError
+	began := time.Now()
 	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
 	require.ErrorContains(t, failed, "nothing arrived for too long")
+	require.Less(t, time.Since(began), 10*time.Second)
 
 	u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -437,6 +439,9 @@ func TestDamagedJournal(t *testing.T) {
 		"truncated": func(d []byte) []byte { return d[:len(d)/2] },
 		"zeroed":    func(d []byte) []byte { return make([]byte, len(d)) },
 		"one bit":   func(d []byte) []byte { d[len(d)-5] ^= 1; return d },
+		"one digit": func(d []byte) []byte {
+			return bytes.Replace(d, []byte(`"version": "1.1.0"`), []byte(`"version": "1.1.1"`), 1)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t, v, "1.0.0")
@@ -447,7 +452,10 @@ func TestDamagedJournal(t *testing.T) {
 			require.NoError(t, os.WriteFile(update.JournalPath(u), damage(data), 0o600))
 			u = m.start()
 			require.Equal(t, "1.1.0", m.version())
-			require.Equal(t, update.UpToDate, check(t, u).Outcome)
+			require.Equal(t, update.UpToDate, check(t, u).Outcome, "nothing of the journal is believed: there is no trial")
+			require.NoError(t, u.Confirm(t.Context()))
+			var none *update.NoPreviousError
+			require.ErrorAs(t, u.Rollback(t.Context(), "test"), &none)
 			v2 := newVendor(t)
 			v2.release("1.2.0", program("1.2.0"))
 			m.vendor = v2
