@@ -22,10 +22,11 @@ type Query struct {
 	// no entitlement.
 	Permit func(Release) *Denial
 
-	Pin         string   // only this version; "": no pin
-	Constraint  string   // only versions that satisfy it, and whose final release does: "<2" keeps 2.0.0-rc.1 out; "": any
-	Skip        []string // versions the user does not want
-	Quarantined []string // manifest SHA-256 of releases that failed here
+	Pin        string   // only this version; "": no pin
+	Constraint string   // only versions that satisfy it, and whose final release does: "<2" keeps 2.0.0-rc.1 out; "": any
+	Skip       []string // versions the user does not want
+	// Quarantined holds releases that failed on this machine, by the SHA-256 of their manifest, with the particulars.
+	Quarantined map[string]string
 
 	// AcceptDowngrade allows a lower version if the running one is not in the list: after a change of channel.
 	AcceptDowngrade bool
@@ -38,8 +39,10 @@ type Outcome string
 const (
 	UpToDate  Outcome = "up_to_date" // nothing newer is there for this installation
 	Available Outcome = "available"  // Steps says what to install
-	Withheld  Outcome = "withheld"   // something newer is there, but not for this installation now; NotAllowed says what and why
-	Unknown   Outcome = "unknown"    // the running version is not known, so nothing is decided
+	// Withheld: something newer is there, but not for this installation now; NotAllowed says what and why. Or the
+	// running version was withdrawn, and there is nowhere to go.
+	Withheld Outcome = "withheld"
+	Unknown  Outcome = "unknown" // the running version is not known, so nothing is decided
 )
 
 // A Plan is what Resolve answers.
@@ -59,6 +62,8 @@ type Plan struct {
 	// NotAllowed is the highest release above Best and the running version that this installation may not have now, because of its
 	// operating system, its licence, the app's own wishes, a missing stepping stone, components, the rollout or the
 	// entry's format; nil if none. Releases that nobody may have, or that were not built for this platform, do not count.
+	// If the running version was withdrawn and there is nothing newer, it is the version to go back to, if that is
+	// not allowed.
 	NotAllowed *Skip
 	// Skipped holds every release that is neither a step nor the running one, highest version first.
 	Skipped []Skip
@@ -285,8 +290,8 @@ func (s *search) judgeApp(c *candidate) *Denial {
 }
 
 func (s *search) quarantined(c *candidate) *Denial {
-	if c.Manifest.SHA256 != "" && slices.Contains(s.Quarantined, c.Manifest.SHA256) {
-		return &Denial{ReasonQuarantined, "it failed on this machine and was rolled back"}
+	if detail, ok := s.Quarantined[c.Manifest.SHA256]; ok && c.Manifest.SHA256 != "" {
+		return &Denial{ReasonQuarantined, detail}
 	}
 	return nil
 }
@@ -378,6 +383,16 @@ func (s *search) whyNot(c *candidate, best *semver.Version) Denial {
 	return Denial{Code: ReasonSuperseded, Detail: best.Original() + " is higher"}
 }
 
+// skipped returns how a version was passed over, or nil.
+func (p *Plan) skipped(version string) *Skip {
+	for i := range p.Skipped {
+		if p.Skipped[i].Release.Version == version && p.Skipped[i].Code != ReasonNotNewer {
+			return &p.Skipped[i]
+		}
+	}
+	return nil
+}
+
 func notAllowed(code Reason) bool {
 	switch code {
 	case ReasonMalformed, ReasonHeld, ReasonWithdrawn, ReasonPlatform, ReasonNotNewer, ReasonSuperseded:
@@ -392,6 +407,11 @@ func (s *search) sumUp(p *Plan, target *candidate) {
 		return
 	case target != nil:
 		p.Outcome, p.Best = Available, p.Target()
+	case p.Running != nil && p.Running.State == Withdrawn:
+		p.Outcome = Withheld
+		if p.NotAllowed == nil {
+			p.NotAllowed = p.skipped(p.Running.RevertTo)
+		}
 	case p.NotAllowed != nil:
 		p.Outcome, p.Best = Withheld, p.Running
 	default:

@@ -103,10 +103,10 @@ func TestResolve(t *testing.T) {
 		{name: "withdrawn goes on when it can", list: append(basic[:2:2], release("1.2.0", withdrawn("1.1.0")), release("1.2.1")), q: query("1.2.0"), outcome: channel.Available, steps: "1.2.1"},
 		{name: "withdrawn goes back when the next is not allowed", list: append(basic[:2:2], release("1.2.0", withdrawn("1.1.0")), release("1.2.1", rollout(0, 0))), q: query("1.2.0"),
 			outcome: channel.Available, steps: "1.1.0", not: "1.2.1"},
-		{name: "withdrawn without a way back stays", list: append(basic[:2:2], release("1.2.0", withdrawn(""))), q: query("1.2.0"), outcome: channel.UpToDate},
-		{name: "never back to a withdrawn one", list: []channel.Release{release("1.1.0", withdrawn("")), release("1.2.0", withdrawn("1.1.0"))}, q: query("1.2.0"), outcome: channel.UpToDate},
+		{name: "withdrawn without a way back stays", list: append(basic[:2:2], release("1.2.0", withdrawn(""))), q: query("1.2.0"), outcome: channel.Withheld},
+		{name: "never back to a withdrawn one", list: []channel.Release{release("1.1.0", withdrawn("")), release("1.2.0", withdrawn("1.1.0"))}, q: query("1.2.0"), outcome: channel.Withheld, not: "1.1.0"},
 		{name: "never back to one that failed", list: append(basic[:2:2], release("1.2.0", withdrawn("1.1.0"))),
-			q: query("1.2.0", func(q *q) { q.Quarantined = []string{"sha-1.1.0"} }), outcome: channel.UpToDate},
+			q: query("1.2.0", func(q *q) { q.Quarantined = map[string]string{"sha-1.1.0": "it failed"} }), outcome: channel.Withheld, not: "1.1.0"},
 		{name: "going back ignores the pin", list: append(basic[:2:2], release("1.2.0", withdrawn("1.1.0"))),
 			q: query("1.2.0", func(q *q) { q.Pin = "1.2.0" }), outcome: channel.Available, steps: "1.1.0"},
 
@@ -128,7 +128,7 @@ func TestResolve(t *testing.T) {
 		}), outcome: channel.Withheld, not: "1.2.0", skips: map[string]channel.Reason{"1.1.0": channel.ReasonLicenseExpired}},
 		{name: "licence says no to going back", list: append(basic[:2:2], release("1.2.0", withdrawn("1.1.0"))), q: query("1.2.0", func(q *q) {
 			q.Permit = func(r channel.Release) *channel.Denial { return &channel.Denial{Code: channel.ReasonLicenseRevoked} }
-		}), outcome: channel.UpToDate, skips: map[string]channel.Reason{"1.1.0": channel.ReasonLicenseRevoked}},
+		}), outcome: channel.Withheld, not: "1.1.0", skips: map[string]channel.Reason{"1.1.0": channel.ReasonLicenseRevoked}},
 
 		{name: "pin", list: basic, q: query("1.0.0", func(q *q) { q.Pin = "1.1.0" }), outcome: channel.Available, steps: "1.1.0",
 			skips: map[string]channel.Reason{"1.2.0": channel.ReasonPinned}, not: "1.2.0"},
@@ -137,7 +137,7 @@ func TestResolve(t *testing.T) {
 			skips: map[string]channel.Reason{"1.2.0": channel.ReasonSkipped}, not: "1.2.0"},
 		{name: "constraint", list: append(basic[:3:3], release("2.0.0-rc.1"), release("2.0.0")), q: query("1.0.0", func(q *q) { q.Constraint = "<2" }),
 			outcome: channel.Available, steps: "1.2.0", skips: map[string]channel.Reason{"2.0.0": channel.ReasonConstraint, "2.0.0-rc.1": channel.ReasonConstraint}, not: "2.0.0"},
-		{name: "quarantined by hash", list: basic, q: query("1.1.0", func(q *q) { q.Quarantined = []string{"sha-1.2.0"} }), outcome: channel.Withheld,
+		{name: "quarantined by hash", list: basic, q: query("1.1.0", func(q *q) { q.Quarantined = map[string]string{"sha-1.2.0": "it failed"} }), outcome: channel.Withheld,
 			skips: map[string]channel.Reason{"1.2.0": channel.ReasonQuarantined}, not: "1.2.0"},
 
 		{name: "stepping stone", list: []channel.Release{release("1.5.0"), release("2.0.0", from(">=1.5.0")), release("3.0.0", from(">=2.0.0"))}, q: query("1.0.0"),

@@ -224,6 +224,9 @@ func (d Decision) String() string {
 		fmt.Fprintf(&b, "version %s is available, but this installation is looked after by %s", d.Plan.Target().Version, d.ManagedBy)
 	case Withheld:
 		b.WriteString("nothing to install")
+		if r := d.Plan.Running; r != nil && r.State == channel.Withdrawn {
+			fmt.Fprintf(&b, ", though the running version %s was withdrawn (%s)", r.Version, r.Reason)
+		}
 	case Unknown:
 		b.WriteString("the running version is not known, so nothing is installed")
 	case Stale:

@@ -55,8 +55,16 @@
 //
 // # Failures
 //
-// A release that was rolled back is quarantined by the hash of its manifest and never tried again. One that fails
-// verification or its probe is tried three times, then left for a day. Network failures do not count against a release.
+// A release that was rolled back is quarantined by the hash of its manifest and never tried again. One whose verified
+// bytes cannot be unpacked, or fail their probe, is tried three times, then left for a day. Failures of the network or of
+// a mirror do not count against a release.
+//
+// # When a start counts
+//
+// A start of a version on trial counts against it until it is confirmed: by Confirm, by Run after Trial.Healthy, or taken
+// back by [Updater.Close] when the program ends in order. So a program that runs for a moment, such as a command line
+// tool, calls Close at its end, or Confirm once its work has succeeded; then only crashes and kills count. Going back
+// happens at a start: something has to start a program that has crashed again, be it a service manager or the user.
 //
 // # Concurrency and permissions
 //

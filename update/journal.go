@@ -184,13 +184,17 @@ func (j *journal) noteFailure(v version, reason string, bad bool, now time.Time)
 	f.Reason, f.Tries, f.Last, f.Bad = reason, f.Tries+1, now.UTC().Truncate(time.Second), f.Bad || bad
 }
 
-// quarantined lists the manifests that must not be installed now: rolled back once, or failed three times within a
-// day.
-func (j *journal) quarantined(now time.Time) []string {
-	var list []string
+// quarantined holds the manifests that must not be installed now, and why: rolled back once, or failed three times
+// within a day.
+func (j *journal) quarantined(now time.Time) map[string]string {
+	list := map[string]string{}
 	for _, f := range j.Failures {
-		if f.Bad || (f.Tries >= maxTries && now.Sub(f.Last) < retryAfter && now.Sub(f.Last) > -retryAfter) {
-			list = append(list, f.Manifest)
+		again := f.Last.Add(retryAfter)
+		switch {
+		case f.Bad:
+			list[f.Manifest] = "it failed on this machine and was rolled back"
+		case f.Tries >= maxTries && now.Before(again) && now.After(f.Last.Add(-retryAfter)):
+			list[f.Manifest] = fmt.Sprintf("it failed %d times before it was installed (%s), and is tried again after %s", f.Tries, f.Reason, again.Format(time.RFC3339))
 		}
 	}
 	return list

@@ -1,7 +1,7 @@
 package update
 
 // A Reporter is told what happened, in a closed vocabulary: names are the Event constants, field names and values are
-// short and hold no paths, addresses or free text. It must not block. Package telemetry's client is one.
+// short and hold no paths, addresses or free text. It must not block.
 type Reporter interface {
 	Event(name string, fields map[string]string)
 }

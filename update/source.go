@@ -26,18 +26,21 @@ func Mirrors(sources ...Source) Source {
 
 func toTrust(s Source) trust.Source { return s }
 
-// Errors that tell apart why a repository was not believed or not read. Use errors.As.
+// Errors that tell apart why a repository was not believed or not read. Use errors.As with a pointer to one.
 type (
-	// An ExpiredError says that signed metadata is past its expiry. The publisher has stopped signing, somebody withholds newer
-	// metadata, or this machine's clock is wrong. It says nothing about the installed version, which runs on.
+	// An ExpiredError says that signed metadata is past its expiry. The publisher has stopped signing, somebody
+	// withholds newer metadata, or this machine's clock is wrong. It says nothing about the installed version, which
+	// runs on. Fields: Role string; Expired, Now time.Time.
 	ExpiredError = trust.ExpiredError
-	// A VerifyError says that what was delivered is not what was signed.
+	// A VerifyError says that what was delivered is not what was signed. Fields: File string, its name in the
+	// repository; Err error, what did not hold.
 	VerifyError = trust.VerifyError
-	// A RollbackError says that the repository shows an older state than one seen before.
+	// A RollbackError says that the repository shows an older state than one seen before. Fields: Role string; Have,
+	// Got int64, versions of the role's metadata.
 	RollbackError = trust.RollbackError
-	// A SourceError says that the source could not be read.
+	// A SourceError says that the source could not be read. Fields: Name string, the file; Err error.
 	SourceError = trust.SourceError
-	// A StoreError says that the folder with the trusted metadata cannot be used.
+	// A StoreError says that the folder with the trusted metadata cannot be used. Fields: Path string; Err error.
 	StoreError = trust.StoreError
 )
 

@@ -34,7 +34,7 @@ const (
 //
 // Memory stays bounded: the download streams through the hash to disk. On an error nothing is staged; what failed
 // verification is deleted. Errors: [*VerifyError], [*SourceError], [*StateError], [*ProbeError], [*BusyError]. A
-// release that fails three times is left alone for a day.
+// release whose verified bytes fail three times to unpack or to answer the probe is left alone for a day.
 func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)) error {
 	if up == nil {
 		return errors.New("update: stage: there is no update; use Decision.Update of an available one")
@@ -112,6 +112,7 @@ func (u *Updater) stage(ctx context.Context, up *Update, progress func(Progress)
 		var wrong *VerifyError
 		if errors.As(err, &wrong) {
 			_ = os.Remove(blob)
+			err = &badRelease{err}
 		}
 		return Staged{}, err
 	}
@@ -119,12 +120,21 @@ func (u *Updater) stage(ctx context.Context, up *Update, progress func(Progress)
 		progress(Progress{Probing, 0, 0})
 		if err := u.probe(ctx, st.Program, up.Release.Version); err != nil {
 			_ = os.RemoveAll(into)
+			var failed *ProbeError
+			if errors.As(err, &failed) {
+				err = &badRelease{err}
+			}
 			return Staged{}, err
 		}
 	}
 	_ = os.Remove(blob)
 	return st, nil
 }
+
+// badRelease marks a failure of the release itself: its bytes are what was signed, and they do not work here.
+type badRelease struct{ error }
+
+func (b *badRelease) Unwrap() error { return b.error }
 
 // downloadArtifact returns the path of the verified artifact. The name is its hash: never a name from the network.
 func (u *Updater) downloadArtifact(ctx context.Context, a *channel.Artifact, progress func(Progress)) (string, error) {
@@ -217,8 +227,9 @@ func (u *Updater) noteStageFailure(ctx context.Context, up *Update, cause error)
 		step = "probe"
 	}
 	u.event(EventFailed, map[string]string{"stage": step, "code": class, "to": up.Release.Version})
-	if class != "verify" && class != "probe" {
-		return nil // the release is not to blame
+	var bad *badRelease
+	if !errors.As(cause, &bad) {
+		return nil // the release is not to blame: the network, a mirror or this machine is
 	}
 	return u.change(context.WithoutCancel(ctx), func(j *journal) error {
 		j.noteFailure(version{Version: up.Release.Version, Manifest: up.Release.Manifest.SHA256}, class, false, u.cfg.Now())

@@ -115,6 +115,25 @@ func (u *Updater) settleTrial(j *journal) (Next, error) {
 	return Continue, nil
 }
 
+// Close says that the program ends in order, before its trial was decided: this start then does not count against the
+// version on trial. It is for `defer` in main; log.Fatal, os.Exit, a panic and a kill pass it by, and count. Without a
+// trial it does nothing. The Updater stays usable.
+func (u *Updater) Close() error {
+	u.mu.Lock()
+	onTrial := u.heldTrial != nil
+	u.mu.Unlock()
+	if !onTrial {
+		return nil
+	}
+	defer u.endTrial()
+	return u.change(context.Background(), func(j *journal) error {
+		if j.Phase == trial && u.isRunning(j.To) && j.Starts > 0 {
+			j.Starts--
+		}
+		return nil
+	})
+}
+
 func (u *Updater) endTrial() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -7,14 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net/http"
 
 	"github.com/fairlead-dev/fairlead/update"
 )
 
-var version = "dev" // go build -ldflags "-X main.version=1.0.0"
-
 // README begins
+
+var version = "dev" // go build -ldflags "-X main.version=1.0.0"
 
 //go:embed root.json
 var root []byte // what publish init has made: updates/metadata/1.root.json
@@ -23,8 +24,9 @@ func main() {
 	ctx := context.Background()
 	source, err := update.HTTP("https://updates.example.com/", nil)
 	check(err)
-	up, err := update.New(update.Config{Product: "notes", Channel: "stable", Version: version, Root: root, Source: source})
+	up, err := update.New(update.Config{Product: "notes", Channel: "stable", Version: version, Root: root, Source: source, Logger: slog.Default()})
 	check(err)
+	defer up.Close() // the program ends in order: that does not count against a new version
 	switch next, _ := up.Start(ctx); next { // first thing in main
 	case update.Exit:
 		return // this start was only the probe of a new version

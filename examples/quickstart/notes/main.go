@@ -53,6 +53,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = up.Close() }() // ends in order: that does not count against a new version
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	next, err := up.Start(ctx)
