@@ -111,10 +111,15 @@ type search struct {
 	running    *semver.Version // nil: not known
 	constraint *semver.Constraints
 	all        []*candidate // ascending; releases without a version first
+	budget     int          // checks of a way still allowed
 }
 
+// maxWayChecks bounds the search for stepping stones: a list made to cost time gets no more than this. Real lists need a
+// check or two for each release.
+const maxWayChecks = 50_000
+
 func newSearch(list []Release, q Query) (*search, error) {
-	s := &search{Query: q}
+	s := &search{Query: q, budget: maxWayChecks}
 	s.running, _ = semver.StrictNewVersion(strings.TrimPrefix(q.Running, "v"))
 	if q.Constraint != "" {
 		var err error
@@ -181,21 +186,27 @@ func (s *search) above() []*candidate {
 		}
 		return 1
 	})
-	up := slices.Clone(s.all[i:])
-	for j := len(up) - 2; j >= 0; j-- {
-		if up[j].version.Equal(up[j+1].version) {
-			up[j].denial = &Denial{ReasonSuperseded, "listed again with a higher sequence number"}
-			up = slices.Delete(up, j, j+1)
+	var up []*candidate
+	var kept *candidate // the last one that can be used: a line that cannot be hides nothing
+	for _, c := range slices.Backward(s.all[i:]) {
+		if c.defect == nil && kept != nil && kept.version.Equal(c.version) {
+			c.denial = &Denial{ReasonSuperseded, "listed again with a higher sequence number"}
+			continue
 		}
+		if c.defect == nil {
+			kept = c
+		}
+		up = append(up, c)
 	}
+	slices.Reverse(up)
 	return up
 }
 
 // chooseLower finds the way down: from a withdrawn release to the one it names, or after a change of channel.
 func (s *search) chooseLower() *candidate {
-	running := s.listed(s.running.Original())
+	running := s.listed(s.running)
 	if running != nil && running.State == Withdrawn && running.RevertTo != "" {
-		if c := s.listed(running.RevertTo); c != nil {
+		if c := s.listed(semver.MustParse(running.RevertTo)); c != nil {
 			if c.denial = s.judgeRevert(c); c.denial == nil {
 				return c
 			}
@@ -220,9 +231,9 @@ func (s *search) chooseLower() *candidate {
 }
 
 // listed returns the usable candidate of that version, or nil.
-func (s *search) listed(version string) *candidate {
+func (s *search) listed(version *semver.Version) *candidate {
 	for _, c := range slices.Backward(s.all) {
-		if c.Version == version && c.defect == nil {
+		if c.version != nil && c.version.Equal(version) && c.defect == nil {
 			return c
 		}
 	}
@@ -313,7 +324,11 @@ func (s *search) reach(c *candidate, up []*candidate) int {
 	}
 	c.depth = -1
 	for _, stone := range slices.Backward(up) {
-		if stone.denial != nil || !stone.version.LessThan(c.version) || !c.from.Check(stone.version) {
+		if stone.denial != nil || !stone.version.LessThan(c.version) || s.budget == 0 {
+			continue
+		}
+		s.budget--
+		if !c.from.Check(stone.version) {
 			continue
 		}
 		if d := s.reach(stone, up); d > 0 && (c.depth < 0 || d+1 < c.depth) {

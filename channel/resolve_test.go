@@ -281,6 +281,30 @@ func randomList(rng *rand.Rand) []channel.Release {
 	return list
 }
 
+// A list made to cost time: nobody waits for it.
+func TestResolveIsBounded(t *testing.T) {
+	var list []channel.Release
+	for i := range 4000 {
+		list = append(list, release(fmt.Sprintf("1.%d.0", i), from("<0.1.0 || >9.0.0 || >8.0.0")))
+	}
+	began := time.Now()
+	plan, err := channel.Resolve(list, query("1.0.0"))
+	require.NoError(t, err)
+	require.Equal(t, channel.ReasonFrom, plan.NotAllowed.Code)
+	require.Less(t, time.Since(began), 5*time.Second, "unbounded it takes half a minute")
+}
+
+// A line that cannot be used does not hide a good one of the same precedence.
+func TestResolveMalformedTwin(t *testing.T) {
+	twin := channel.ParseRelease("1.2.0+x", []byte(`{"fairlead":{"v":1,"version":"1.2.0+x","seq":9}}`), channel.Blob{})
+	plan, err := channel.Resolve([]channel.Release{release("1.2.0"), twin}, query("1.1.0"))
+	require.NoError(t, err)
+	require.Equal(t, "1.2.0", versions(plan.Steps))
+	plan, err = channel.Resolve([]channel.Release{release("1.0.0"), release("1.1.0", withdrawn("1.0.0"))}, query("1.1.0+ci5"))
+	require.NoError(t, err)
+	require.Equal(t, "1.0.0", versions(plan.Steps), "build metadata does not hide that the running version was withdrawn")
+}
+
 // What must hold of any plan for any list: the promises of the package comment.
 func TestResolveProperties(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -390,7 +414,7 @@ func TestResolveFindsTheHighest(t *testing.T) {
 		}
 		newest := map[string]channel.Release{} // the highest seq of a version counts
 		for _, r := range list {
-			if r.Seq > newest[r.Version].Seq {
+			if r.V == 1 && r.Seq > newest[r.Version].Seq { // a line of a newer format hides nothing
 				newest[r.Version] = r
 			}
 		}

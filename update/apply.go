@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 )
 
 // Apply puts the staged update in place of the installed version, which it keeps. The staged files are hashed once more
 // first. The running process is not disturbed: the new version runs from the next start on, see [Updater.Restart],
 // and is on trial until it is confirmed.
 //
-// Errors: [ErrNotStaged]; [*BusyError]; [*ManagedError]; a [*VerifyError] if somebody changed the staged files; a
-// [*StateError]. After any error the old version is in place.
+// Apply does not ask the repository again: if time has passed since Check, check once more and compare.
+//
+// Errors: [ErrNotStaged], [ErrReplaced], [*BusyError], [*ManagedError], [*QuarantinedError]; a [*VerifyError] if somebody
+// changed the staged files; a [*StateError]. After an error the old version is in place, unless it came from writing
+// down that the new one is: then Start finishes the work.
 func (u *Updater) Apply(ctx context.Context, up *Update) error {
 	release, err := u.lock(ctx)
 	if err != nil {
@@ -40,11 +42,13 @@ func (u *Updater) Apply(ctx context.Context, up *Update) error {
 }
 
 func (u *Updater) mayApply(j *journal, up *Update) error {
-	switch j.Phase {
-	case applying, trial, reverting:
-		return &BusyError{Phase: string(j.Phase), Version: j.To.Version}
+	if up == nil {
+		return ErrNotStaged
 	}
-	if up == nil || j.Phase != staged || j.To.Manifest != up.Release.Manifest.SHA256 {
+	if err := u.mayInstall(j, up); err != nil {
+		return err
+	}
+	if j.Phase != staged || j.To.Manifest != up.Release.Manifest.SHA256 || j.To.Digest != u.expect(up) {
 		return ErrNotStaged
 	}
 	if by := u.managedBy(); by != "" {
@@ -64,41 +68,50 @@ func (e *ManagedError) Error() string {
 }
 
 func (u *Updater) apply(j *journal) error {
-	digest, err := u.installer.Digest(j.Staged.Path)
-	if err == nil && digest != j.Staged.Digest {
-		err = fmt.Errorf("has digest %s, %s was staged", digest, j.Staged.Digest)
+	next := u.stagedPath(j, j.Staged.Path)
+	digest, err := u.installer.Digest(next)
+	if err == nil && digest != j.To.Digest {
+		err = fmt.Errorf("has digest %s, %s was staged", digest, j.To.Digest)
 	}
 	if err != nil {
-		bad := &VerifyError{File: j.Staged.Path, Err: err}
-		_ = os.RemoveAll(filepath.Dir(j.Staged.Path))
-		j.Phase, j.To, j.Staged = idle, nil, nil
+		bad := &VerifyError{File: next, Err: err}
+		_ = os.RemoveAll(u.path(stagingName, j.Folder))
+		j.Phase, j.To, j.Staged, j.Folder = idle, nil, nil, ""
 		return errors.Join(bad, u.writeJournal(j))
 	}
 	from := version{Version: u.cfg.Version}
 	if from.Digest, err = u.installer.Digest(""); err != nil {
 		return &StateError{u.program, err}
 	}
+	if from.Digest == j.To.Digest {
+		return ErrReplaced // it is in place already
+	}
 	if j.Current != nil && j.Current.Digest == from.Digest {
 		from = *j.Current
 	}
-	j.Phase, j.From, j.Previous = applying, &from, nil
+	j.Phase, j.From = applying, &from
 	if err := u.writeJournal(j); err != nil {
 		return err
 	}
-	if err := u.installer.Exchange(j.Staged.Path, u.path(previousName)); err != nil {
-		_, again := u.settleApplying(j)
-		return errors.Join(&StateError{u.program, err}, again)
+	exchangeErr := u.installer.Exchange(next, u.path(previousName))
+	if exchangeErr == nil {
+		return u.beginTrial(j)
 	}
-	return u.beginTrial(j)
+	applied, err := u.settleApplying(j)
+	if applied && err == nil {
+		u.log.Warn("the new version is in place, though not everything about it went well", "cause", exchangeErr)
+		return nil
+	}
+	return errors.Join(&StateError{u.program, exchangeErr}, err)
 }
 
 func (u *Updater) beginTrial(j *journal) error {
-	folder := filepath.Dir(j.Staged.Path)
-	j.Phase, j.Staged, j.Starts = trial, nil, 0
+	folder := j.Folder
+	j.Phase, j.Staged, j.Folder, j.Previous, j.Starts = trial, nil, "", nil, 0
 	if err := u.writeJournal(j); err != nil {
 		return err
 	}
-	_ = os.RemoveAll(folder)
+	_ = os.RemoveAll(u.path(stagingName, folder))
 	return nil
 }
 
@@ -113,23 +126,29 @@ func (u *Updater) settleApplying(j *journal) (applied bool, err error) {
 		return true, u.beginTrial(j)
 	case j.From.Digest:
 		j.Phase, j.From = staged, nil
-	default: // somebody else has put a version of his own in place
-		j.Phase, j.From, j.To, j.Staged, j.Current = idle, nil, nil, nil, nil
+	default:
+		u.adopt(j)
 	}
 	return false, u.writeJournal(j)
+}
+
+// adopt follows somebody who has put a version of his own in place: what was under way has ended.
+func (u *Updater) adopt(j *journal) {
+	u.log.Info("another version was put in place by hand; the update under way has ended")
+	*j = journal{Phase: idle, Failures: j.Failures}
 }
 
 // Confirm ends the trial of the running version: it works. Without a trial it does nothing. The version before stays
 // for [Updater.Rollback] until the next update.
 func (u *Updater) Confirm(ctx context.Context) error {
-	release, err := u.lock(ctx)
-	if err != nil {
-		return err
+	j, release, err := u.openJournal(ctx)
+	if err != nil || j == nil {
+		return notOurs(err)
 	}
 	defer release()
-	j, err := u.readJournal()
-	if err != nil || j.Phase != trial || !u.isRunning(j.To) {
-		return err
+	if j.Phase != trial || !u.isRunning(j.To) {
+		u.endTrial() // another process may have decided it
+		return nil
 	}
 	from, to := j.From, j.To
 	j.Phase, j.Current, j.Previous, j.From, j.To, j.Starts = idle, to, from, nil, nil, 0
@@ -147,24 +166,39 @@ func (u *Updater) Confirm(ctx context.Context) error {
 //
 // The error is a [*NoPreviousError] if there is no version to go back to, or it is no longer what it was.
 func (u *Updater) Rollback(ctx context.Context, reason string) error {
-	release, err := u.lock(ctx)
+	j, release, err := u.openJournal(ctx)
 	if err != nil {
 		return err
+	}
+	none := &NoPreviousError{Reason: "no update was installed before the running version"}
+	if j == nil {
+		return none
 	}
 	defer release()
-	j, err := u.readJournal()
-	if err != nil {
-		return err
-	}
 	switch {
 	case j.Phase == trial && u.isRunning(j.To):
 	case (j.Phase == idle || j.Phase == staged) && j.Previous != nil && j.Current != nil && u.isRunning(j.Current):
 		j.From, j.To, j.Staged = j.Previous, j.Current, nil
 	default:
-		return &NoPreviousError{Reason: "no update was installed before the running version"}
+		return none
 	}
 	u.log.Warn("rolling back", "from", j.To.Version, "to", j.From.Version, "reason", reason)
 	return u.revert(j, "app")
+}
+
+// openJournal takes the lock and reads the journal; nil if there is none, and then it makes nothing.
+func (u *Updater) openJournal(ctx context.Context) (j *journal, release func(), err error) {
+	if _, err := os.Stat(u.path(journalName)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if release, err = u.lock(ctx); err != nil {
+		return nil, nil, err
+	}
+	if j, err = u.readJournal(); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return j, release, nil
 }
 
 // A NoPreviousError says why there is no going back.
@@ -184,7 +218,12 @@ func (u *Updater) revert(j *journal, reason string) error {
 // finishRevert does what an interruption may have left undone of a revert. It may be repeated.
 func (u *Updater) finishRevert(j *journal) error {
 	from, to, reason := j.From, j.To, j.Reason
-	err := u.exchangeBack(from)
+	err := u.exchangeBack(from, to)
+	if errors.Is(err, errByHand) {
+		u.adopt(j)
+		u.endTrial()
+		return u.writeJournal(j)
+	}
 	var none *NoPreviousError
 	if err != nil && !errors.As(err, &none) {
 		return err // try again at the next start
@@ -203,10 +242,16 @@ func (u *Updater) finishRevert(j *journal) error {
 	return errors.Join(err, u.writeJournal(j), os.RemoveAll(u.path(failedName)))
 }
 
-func (u *Updater) exchangeBack(from *version) error {
+var errByHand = errors.New("what is in place is neither version")
+
+func (u *Updater) exchangeBack(from, to *version) error {
 	digest, err := u.installer.Digest("")
-	if err == nil && digest == from.Digest {
+	switch {
+	case err != nil: // nothing is in place: whatever it was, going back is right
+	case digest == from.Digest:
 		return nil
+	case digest != to.Digest:
+		return errByHand
 	}
 	previous := u.path(previousName)
 	digest, err = u.installer.Digest(previous)
@@ -222,7 +267,10 @@ func (u *Updater) exchangeBack(from *version) error {
 	return nil
 }
 
-// isRunning reports whether this process is v. The version is the one compiled in, never the one wished for.
+// isRunning reports whether this process is v: by the version compiled in, never the one wished for, or by what was in
+// place when the process began.
 func (u *Updater) isRunning(v *version) bool {
-	return strings.TrimPrefix(u.cfg.Version, "v") == v.Version
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.cfg.Version == v.Version || (u.started != "" && u.started == v.Digest)
 }

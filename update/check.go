@@ -24,7 +24,7 @@ const (
 	Unknown        Outcome = "unknown"         // the running version is no semantic version, so nothing is decided
 	Stale          Outcome = "stale"           // the repository's metadata has expired; nothing is known about newer versions
 	Managed        Outcome = "managed"         // something newer is there, but a package manager or another user looks after this installation
-	RestartPending Outcome = "restart_pending" // a new version is in place already and waits for a restart
+	RestartPending Outcome = "restart_pending" // another version is in place already and waits for a restart
 	Failed         Outcome = "failed"          // the check could not be made; the error says why
 )
 
@@ -54,14 +54,17 @@ type Update struct {
 	Manifest *channel.Manifest
 	Artifact *channel.Artifact // for this platform
 	Size     int64             // bytes to download
+
+	checked time.Time // as judged
 }
 
 // Check reads the repository and decides. It downloads signed metadata and, when there is something to install, the
 // release's manifest; it changes nothing but the trust store.
 //
 // The error is nil when a decision was made, whatever it is. With outcome Stale it is an [*ExpiredError]; with
-// outcome Failed, a [*VerifyError], [*RollbackError], [*SourceError], [*StoreError] or [*StateError]. None of them
-// means "no update", and none concerns the version that is installed.
+// outcome Failed, a [*VerifyError], [*RollbackError], [*SourceError], [*StoreError], [*StateError] or
+// [*NoChannelError], or one of package channel about the manifest. None of them means "no update", and none concerns the
+// version that is installed.
 func (u *Updater) Check(ctx context.Context) (Decision, error) {
 	d := u.check(ctx)
 	u.reportCheck(d)
@@ -73,7 +76,7 @@ func (u *Updater) check(ctx context.Context) Decision {
 	if err != nil {
 		return Decision{Outcome: Failed, Err: err, Checked: u.cfg.Now()}
 	}
-	if j.Phase == trial && !u.isRunning(j.To) {
+	if j.Phase == applying || (j.Phase == trial && !u.isRunning(j.To)) || u.isReplaced() {
 		return Decision{Outcome: RestartPending, Checked: u.cfg.Now()}
 	}
 	view, err := u.trust.Refresh(ctx)
@@ -187,7 +190,7 @@ func (u *Updater) prepare(ctx context.Context, view *trust.View, r channel.Relea
 	if denial != nil {
 		return nil, &VerifyError{File: target.Path, Err: fmt.Errorf("the channel lists this platform, the manifest does not: %s", denial.Detail)}
 	}
-	return &Update{Release: r, Manifest: m, Artifact: a, Size: a.Length}, nil
+	return &Update{Release: r, Manifest: m, Artifact: a, Size: a.Length, checked: view.Time()}, nil
 }
 
 // Notes fetches the release notes: at most 1 MiB of verified bytes, and their media type. Without notes it returns "".
@@ -232,7 +235,7 @@ func (d Decision) String() string {
 	case Stale:
 		fmt.Fprintf(&b, "the repository expired %s ago, so nothing is known about newer versions", d.Staleness.Round(time.Minute))
 	case RestartPending:
-		b.WriteString("a new version is in place and waits for a restart")
+		b.WriteString("another version is in place and waits for a restart")
 	default:
 		b.WriteString("the check failed: ")
 		b.WriteString(fmt.Sprint(d.Err))

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/Masterminds/semver/v3"
 
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/trust"
@@ -29,8 +32,9 @@ type Config struct {
 	License license.Holder
 	// Installer puts a new version in place. nil: Executable, for the running program itself.
 	Installer Installer
-	// Dir is where journal, trust store and staged files are kept. It must lie on the same volume as what is
-	// installed, and belong to this installation alone. "": beside the program, ".NAME.fairlead".
+	// Dir is where journal, trust store and staged files are kept: a folder used by nothing else and no other
+	// installation, writable by nobody else, on the same volume as what is installed. "": beside the program,
+	// ".NAME.fairlead".
 	Dir string
 
 	Wishes Wishes
@@ -69,7 +73,7 @@ type Trust struct {
 	MaxStaleness time.Duration
 	// BuildTime of the running program: no clock is believed that shows less. Zero: not known.
 	BuildTime time.Time
-	// StallTimeout ends a transfer that delivers nothing for this long. 0: 30 s.
+	// StallTimeout ends a transfer that delivers nothing, or less than 1 KiB/s on average, for this long. 0: 30 s.
 	StallTimeout time.Duration
 }
 
@@ -92,9 +96,13 @@ type Source interface {
 // An Installer knows one layout of installed software and how to exchange one version for another in it.
 // [Executable] is one. Its methods are called by one goroutine of one process at a time.
 type Installer interface {
-	// Unpack turns a verified blob (a file) into what Exchange takes: it fills the empty folder into, checks every
-	// file against a.Files, makes everything durable, and returns what to pass to Exchange and the path of the
-	// program to probe. It must write nowhere else.
+	// An Installer may also have Expect(*channel.Artifact) string, the digest that the signed manifest promises: then an
+	// update that an earlier process has staged is accepted. And Program() string, the path that Restart runs, if it
+	// is not the one that this process was started from.
+
+	// Unpack turns a verified blob (a file, which it may move) into what Exchange takes: it fills the empty folder
+	// into, checks every file against a.Files, makes everything durable, and returns what to pass to Exchange and the
+	// program to probe, both inside into. It must write nowhere else.
 	Unpack(ctx context.Context, a *channel.Artifact, blob, into string) (staged Staged, err error)
 	// Exchange puts next in place and what was there at prev, which is replaced if it exists. Whenever it is
 	// interrupted, the old version or the new one is in place, whole, and if it is the new one, the old one is at prev.
@@ -110,6 +118,12 @@ type Staged struct {
 	Digest  string `json:"digest"`  // what Installer.Digest returns for Path
 }
 
+type expecter interface {
+	Expect(a *channel.Artifact) (digest string)
+}
+
+type programmer interface{ Program() string }
+
 // An Updater keeps one installation up to date. Its methods may be called from several goroutines.
 type Updater struct {
 	cfg       Config
@@ -120,7 +134,10 @@ type Updater struct {
 	log       *slog.Logger
 
 	mu        sync.Mutex
-	heldTrial func() // lock of a running trial, see start.go
+	heldTrial func()            // lock of a running trial, see start.go
+	born      os.FileInfo       // of the program when this process began; nil: not known
+	started   string            // digest of what was in place at Start, if it had to be told
+	unpacked  map[string]string // manifest → digest: what this process has verified and staged
 }
 
 // New checks the configuration. It does no network and writes nothing.
@@ -134,10 +151,18 @@ func New(cfg Config) (*Updater, error) {
 	case cfg.Source == nil:
 		return nil, &ConfigError{"Source", errors.New("is nil: use update.HTTP, update.FS or update.Mirrors")}
 	}
+	if len(sources(cfg.Source)) == 0 {
+		return nil, &ConfigError{"Source", errors.New("has no mirrors")}
+	}
+	for _, v := range cfg.Wishes.Skip {
+		if _, err := channel.ParseVersion(v); err != nil {
+			return nil, &ConfigError{"Wishes", err}
+		}
+	}
 	if _, err := channel.Resolve(nil, channel.Query{Constraint: cfg.Wishes.Constraint, Pin: cfg.Wishes.Pin}); err != nil {
 		return nil, &ConfigError{"Wishes", err}
 	}
-	u := &Updater{cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, log: cfg.Logger}
+	u := &Updater{cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, log: cfg.Logger, unpacked: map[string]string{}}
 	u.setDefaults()
 	if err := u.findHome(); err != nil {
 		return nil, err
@@ -170,6 +195,12 @@ func (u *Updater) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	// What runs is named as the repository names it: without a leading v, and without build metadata, which has no
+	// precedence (semver 2.0.0, section 10).
+	if v, err := semver.StrictNewVersion(strings.TrimPrefix(c.Version, "v")); err == nil {
+		bare, _ := v.SetMetadata("")
+		c.Version = bare.Original()
+	}
 	if u.log == nil {
 		u.log = slog.New(slog.DiscardHandler)
 	}
@@ -178,22 +209,25 @@ func (u *Updater) setDefaults() {
 // findHome settles the installer and the folder for state.
 func (u *Updater) findHome() error {
 	var err error
-	if u.program, err = os.Executable(); err == nil {
-		u.program, err = filepath.EvalSymlinks(u.program)
-	}
-	if err != nil {
-		return &ConfigError{"Installer", fmt.Errorf("the running program's path cannot be told: %w", err)}
-	}
-	if u.installer == nil {
-		u.installer = Executable{Path: u.program}
-	}
-	if e, ok := u.installer.(Executable); ok {
-		if u.program, err = filepath.Abs(e.Path); err != nil {
-			return &ConfigError{"Installer", err}
+	switch i := u.installer.(type) {
+	case Executable:
+		u.program, err = filepath.Abs(i.Path)
+	case programmer:
+		u.program = i.Program()
+	default:
+		if u.program, err = os.Executable(); err == nil {
+			u.program, err = filepath.EvalSymlinks(u.program)
 		}
-	} else if u.dir == "" {
+	}
+	switch _, own := u.installer.(Executable); {
+	case err != nil:
+		return &ConfigError{"Installer", fmt.Errorf("the program's path cannot be told: %w", err)}
+	case u.installer == nil || own:
+		u.installer = Executable{Path: u.program}
+	case u.dir == "":
 		return &ConfigError{"Dir", errors.New("is required with an installer of one's own")}
 	}
+	u.born, _ = os.Stat(u.program)
 	if u.dir == "" {
 		u.dir = filepath.Join(filepath.Dir(u.program), "."+filepath.Base(u.program)+".fairlead")
 	}

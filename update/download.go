@@ -21,7 +21,10 @@ const (
 	flushEvery = 16 << 20
 )
 
-var errStalled = errors.New("nothing arrived for too long")
+// A source must deliver this much a second, on average over the stall time-out: a trickle is a stall, too.
+const leastRate = 1 << 10
+
+var errStalled = errors.New("nothing, or next to nothing, arrived for too long")
 
 // fetchBlob streams a small verified blob to w. Nothing reaches w before the whole of it is verified.
 func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) error {
@@ -47,11 +50,15 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 // failure, from where the last one stopped. When it returns nil, f holds exactly b and is durable.
 func (u *Updater) download(ctx context.Context, b channel.Blob, f *os.File, progress func(done int64)) error {
 	t := &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, progress: progress}
+	list := sources(u.cfg.Source)
+	if len(list) == 0 {
+		return &SourceError{Name: channel.BlobPath(b.SHA256), Err: errors.New("there is no mirror")}
+	}
 	if err := t.resume(); err != nil {
 		return &StateError{f.Name(), err}
 	}
 	var errs []error
-	for _, src := range sources(u.cfg.Source) {
+	for _, src := range list {
 		err := t.from(src)
 		var wrong *VerifyError
 		if errors.As(err, &wrong) && t.mixed {
@@ -141,11 +148,16 @@ func (t *transfer) read(src Source, name string) error {
 	t.mixed = t.done > 0
 	free, wait := t.hashBehind()
 	defer wait()
+	alive := t.done // bytes when the watchdog was last satisfied
+	quota := int64(t.stall.Seconds() * leastRate)
 	for t.done < t.blob.Length {
 		buf := <-free
 		n, err := r.Read(buf[:min(int64(len(buf)), t.blob.Length-t.done)])
 		if n > 0 {
-			watchdog.Reset(t.stall)
+			if t.done+int64(n)-alive > quota {
+				alive = t.done + int64(n)
+				watchdog.Reset(t.stall)
+			}
 			if err := t.keep(buf[:n]); err != nil {
 				return &StateError{t.file.Name(), err}
 			}

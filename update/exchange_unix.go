@@ -1,4 +1,4 @@
-//go:build !windows
+//go:build unix
 
 package update
 
@@ -12,12 +12,14 @@ import (
 )
 
 // Exchange implements Installer. The order matters: first what is in place gets a second name, durably; then one
-// rename puts the new file in place. At every moment there is a whole program at e.Path.
+// rename puts the new file in place. At every moment there is a whole program at e.Path. Owner (for root) and permission bits
+// are those of the file replaced; set-uid, capabilities and extended attributes are not carried over.
 func (e Executable) Exchange(next, prev string) error {
 	info, err := os.Stat(e.Path)
 	if err != nil {
 		return err
 	}
+	sameOwner(next, info)
 	if err := os.Chmod(next, info.Mode().Perm()); err != nil { // an administrator may have restricted it
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/windows"
+	"github.com/fairlead-dev/fairlead/internal/atomicfile"
 )
 
 // Exchange implements Installer. A running program can be renamed but not replaced, so there is a moment without a
@@ -16,11 +16,11 @@ func (e Executable) Exchange(next, prev string) error {
 	if err := removeOrSetAside(prev); err != nil {
 		return err
 	}
-	if err := renameStubbornly(e.Path, prev); err != nil {
+	if err := atomicfile.Rename(e.Path, prev); err != nil {
 		return err
 	}
-	if err := renameStubbornly(next, e.Path); err != nil {
-		return errors.Join(err, renameStubbornly(prev, e.Path))
+	if err := atomicfile.Rename(next, e.Path); err != nil {
+		return errors.Join(err, atomicfile.Rename(prev, e.Path))
 	}
 	return nil
 }
@@ -31,17 +31,5 @@ func removeOrSetAside(path string) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return renameStubbornly(path, path+".old-"+strconv.FormatInt(time.Now().UnixNano(), 36))
-}
-
-// renameStubbornly outlasts virus scanners and indexers, which open a file for a moment after it was written.
-func renameStubbornly(from, to string) (err error) {
-	for wait := 10 * time.Millisecond; wait < 3*time.Second; wait *= 2 {
-		err = os.Rename(from, to)
-		if !errors.Is(err, windows.ERROR_SHARING_VIOLATION) && !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
-			return err
-		}
-		time.Sleep(wait)
-	}
-	return err
+	return atomicfile.Rename(path, path+".old-"+strconv.FormatInt(time.Now().UnixNano(), 36))
 }

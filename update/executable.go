@@ -41,11 +41,14 @@ func (e Executable) Unpack(ctx context.Context, a *channel.Artifact, blob, into 
 	} else if err := extract(ctx, a, blob, path); err != nil {
 		return Staged{}, err
 	}
-	if err := errors.Join(os.Chmod(path, fs.FileMode(want.Mode)|0o500), syncFile(path), atomicfile.SyncDir(into)); err != nil {
+	if err := errors.Join(syncFile(path), os.Chmod(path, fs.FileMode(want.Mode)|0o500), atomicfile.SyncDir(into)); err != nil {
 		return Staged{}, &StateError{path, err}
 	}
 	return Staged{Path: path, Program: path, Digest: want.SHA256}, nil
 }
+
+// Expect is the digest that the signed manifest promises.
+func (e Executable) Expect(a *channel.Artifact) string { return a.Program().SHA256 }
 
 // Digest implements Installer: the SHA-256 of the file.
 func (e Executable) Digest(path string) (string, error) {

@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/atomicfile"
 	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
@@ -51,7 +53,8 @@ type journal struct {
 	Phase    phase     `json:"phase"`
 	From     *version  `json:"from,omitempty"`     // in place before; set while applying, trial, reverting
 	To       *version  `json:"to,omitempty"`       // the new one; set from staged to reverting
-	Staged   *Staged   `json:"staged,omitempty"`   // of To; set while staged and applying
+	Folder   string    `json:"folder,omitempty"`   // of Staged, below the staging folder
+	Staged   *Staged   `json:"staged,omitempty"`   // of To, paths below Folder; set while staged and applying
 	Starts   int       `json:"starts,omitempty"`   // of To, not confirmed
 	Reason   string    `json:"reason,omitempty"`   // why reverting
 	Current  *version  `json:"current,omitempty"`  // what is in place, if it came by update
@@ -82,6 +85,10 @@ func (j *journal) encode() ([]byte, error) {
 
 func decodeJournal(data []byte) (*journal, error) {
 	head, body, _ := strings.Cut(string(data), "\n")
+	var format int
+	if n, err := fmt.Sscanf(head, "fairlead journal %d ", &format); n == 1 && err == nil && format > 1 {
+		return nil, &channel.NewerFormatError{What: "journal", Version: format}
+	}
 	sum := sha256.Sum256([]byte(body))
 	if head != "fairlead journal 1 "+hex.EncodeToString(sum[:]) {
 		return nil, errors.New("checksum does not match")
@@ -91,7 +98,7 @@ func decodeJournal(data []byte) (*journal, error) {
 		return nil, err
 	}
 	complete := map[phase]bool{
-		idle: true, staged: j.To != nil && j.Staged != nil, applying: j.From != nil && j.To != nil && j.Staged != nil,
+		idle: true, staged: j.To != nil && j.isLocal(), applying: j.From != nil && j.To != nil && j.isLocal(),
 		trial: j.From != nil && j.To != nil, reverting: j.From != nil && j.To != nil,
 	}
 	if !complete[j.Phase] {
@@ -100,8 +107,13 @@ func decodeJournal(data []byte) (*journal, error) {
 	return j, nil
 }
 
+// isLocal reports whether the journal names staged files, and only such as lie in the staging folder.
+func (j *journal) isLocal() bool {
+	return j.Staged != nil && filepath.IsLocal(j.Folder) && filepath.IsLocal(j.Staged.Path) && filepath.IsLocal(j.Staged.Program)
+}
+
 // readJournal returns the journal; a missing or damaged one reads as idle: what is in place runs, and nothing is
-// assumed about it.
+// assumed about it. One that a newer version of this library has written is an error, and stays as it is.
 func (u *Updater) readJournal() (*journal, error) {
 	data, err := os.ReadFile(u.path(journalName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,6 +123,10 @@ func (u *Updater) readJournal() (*journal, error) {
 		return nil, &StateError{u.path(journalName), err}
 	}
 	j, err := decodeJournal(data)
+	var newer *channel.NewerFormatError
+	if errors.As(err, &newer) {
+		return nil, &StateError{u.path(journalName), err}
+	}
 	if err != nil {
 		u.log.Warn("the journal is damaged; starting afresh with what is installed", "path", u.path(journalName), "cause", err)
 		return &journal{Phase: idle}, nil
@@ -135,7 +151,7 @@ func (u *Updater) lock(ctx context.Context) (release func(), err error) {
 }
 
 func (u *Updater) lockAs(ctx context.Context, name string) (release func(), err error) {
-	if err := os.MkdirAll(u.dir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(u.dir, 0o700), u.checkPrivate()); err != nil {
 		return nil, &StateError{u.dir, err}
 	}
 	release, err = filelock.Lock(ctx, u.path(name))
@@ -154,6 +170,11 @@ type StateError struct {
 
 func (e *StateError) Error() string { return "update: state in " + e.Path + ": " + e.Err.Error() }
 func (e *StateError) Unwrap() error { return e.Err }
+
+// stagedPath is where a path of j.Staged is.
+func (u *Updater) stagedPath(j *journal, path string) string {
+	return u.path(stagingName, j.Folder, path)
+}
 
 // installID returns the random id that places this installation in rollouts. It never leaves the machine.
 func (u *Updater) installID() (string, error) {
@@ -174,8 +195,9 @@ func (u *Updater) installID() (string, error) {
 func (j *journal) noteFailure(v version, reason string, bad bool, now time.Time) {
 	i := slices.IndexFunc(j.Failures, func(f failure) bool { return f.Manifest == v.Manifest })
 	if i < 0 {
-		if len(j.Failures) >= maxFailures {
-			j.Failures = j.Failures[1:]
+		if len(j.Failures) >= maxFailures { // the oldest goes, one that may be tried again first
+			old := max(0, slices.IndexFunc(j.Failures, func(f failure) bool { return !f.Bad }))
+			j.Failures = slices.Delete(j.Failures, old, old+1)
 		}
 		j.Failures = append(j.Failures, failure{Version: v.Version, Manifest: v.Manifest})
 		i = len(j.Failures) - 1

@@ -2,6 +2,7 @@ package update
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,9 +24,9 @@ func (u *Updater) managedBy() string {
 	}
 	// Packagers may say so themselves, with a file NAME.managed beside the program that holds their name.
 	if by, err := os.ReadFile(u.program + ".managed"); err == nil {
-		return strings.TrimSpace(string(by[:min(len(by), 64)]))
+		return cmp.Or(strings.TrimSpace(string(by[:min(len(by), 64)])), "a package manager")
 	}
-	if strings.HasPrefix(program, "/usr/") && !strings.HasPrefix(program, "/usr/local/") && inDebianPackage(program) {
+	if inDebianPackage(program) {
 		return "dpkg"
 	}
 	if !writable(filepath.Dir(u.program)) {

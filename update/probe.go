@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -36,7 +35,7 @@ type probeAnswer struct {
 type ProbeError struct {
 	Version string
 	Err     error
-	Output  string // the end of what it printed, for the log
+	Output  string // some of what it printed, for the log
 }
 
 func (e *ProbeError) Error() string {
@@ -66,7 +65,7 @@ func (u *Updater) probe(ctx context.Context, program, want string) error {
 	switch {
 	case found && answer.Product != u.cfg.Product:
 		err = fmt.Errorf("it says that it is product %q, not %q", answer.Product, u.cfg.Product)
-	case found && strings.TrimPrefix(answer.Version, "v") != want:
+	case found && answer.Version != want:
 		err = fmt.Errorf("it says that it is version %q: it was built with another version than it was published as", answer.Version)
 	case found:
 		return nil // how it ends after the answer does not matter

@@ -14,7 +14,8 @@ type Schedule struct {
 	Every time.Duration // between checks, ± 20 %; 0: six hours
 	// Paused is asked before every check and every download; while it returns true nothing is done. nil: never.
 	Paused func() bool
-	// Approve is called with every decision; an update is installed if it returns true. nil: yes.
+	// Approve is called with the decision of every scheduled check, failed ones too; an available update is installed
+	// if it returns true. It may take its time, such as a user's: the repository is asked again afterwards. nil: yes.
 	Approve func(context.Context, Decision) bool
 	// Progress is passed to Stage.
 	Progress func(Progress)
@@ -25,6 +26,7 @@ var ErrApplied = errors.New("update: a new version is in place: restart into it"
 
 const (
 	defaultEvery = 6 * time.Hour
+	longestEvery = 366 * 24 * time.Hour
 	firstWithin  = time.Minute     // the first check comes within this, so that a fleet does not wake as one
 	retryFirst   = 1 * time.Minute // after a failure; doubles up to Every
 )
@@ -33,19 +35,24 @@ const (
 // is on trial, it confirms it once it has run for Trial.Healthy. Then it checks, stages and applies by schedule;
 // failures are retried with growing delays.
 //
-// It returns ErrApplied, or ctx's error. Calling it again after ErrApplied without a restart is of no use.
+// It returns ErrApplied, or ctx's error; the end of ctx counts as an end of the program in order, as Close does. Calling it again after ErrApplied without a restart is of no use.
 func (u *Updater) Run(ctx context.Context, s Schedule) error {
 	if s.Every <= 0 {
 		s.Every = defaultEvery
 	}
-	if err := u.confirmWhenHealthy(ctx); err != nil {
-		return err
+	s.Every = min(s.Every, longestEvery)
+	healthy := time.Now().Add(u.cfg.Trial.Healthy)
+	if u.onTrial() && u.cfg.Trial.Healthy > 0 {
+		if err := u.sleep(ctx, u.cfg.Trial.Healthy); err != nil {
+			return err
+		}
 	}
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval, retry.Multiplier = min(retryFirst, s.Every), s.Every, 2
 	wait := time.Duration(rand.Int64N(int64(min(firstWithin, s.Every)) + 1))
 	for {
-		if err := sleep(ctx, wait); err != nil {
+		u.confirmHealthy(ctx, healthy)
+		if err := u.sleep(ctx, wait); err != nil {
 			return err
 		}
 		err := u.turn(ctx, s)
@@ -53,10 +60,11 @@ func (u *Updater) Run(ctx context.Context, s Schedule) error {
 		case errors.Is(err, ErrApplied):
 			return err
 		case err != nil:
+			u.log.Info("no luck this time", "cause", err)
 			wait = retry.NextBackOff()
 		default:
 			retry.Reset()
-			wait = s.Every*4/5 + time.Duration(rand.Int64N(int64(s.Every)*2/5+1))
+			wait = s.Every/5*4 + time.Duration(rand.Int64N(int64(s.Every/5*2)+1))
 		}
 	}
 }
@@ -81,24 +89,45 @@ func (u *Updater) turn(ctx context.Context, s Schedule) error {
 	if err := u.Stage(ctx, d.Update, s.Progress); err != nil {
 		return err
 	}
-	if err := u.Apply(ctx, d.Update); err != nil {
+	// Approving and downloading may have taken hours: it may have been withdrawn, or the licence have ended.
+	again, err := u.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if again.Outcome != Available || again.Update.Release.Manifest != d.Update.Release.Manifest {
+		return nil
+	}
+	if err := u.Apply(ctx, again.Update); err != nil {
 		return err
 	}
 	return ErrApplied
 }
 
-func (u *Updater) confirmWhenHealthy(ctx context.Context) error {
+func (u *Updater) onTrial() bool {
 	j, err := u.readJournal()
-	if err != nil || j.Phase != trial || !u.isRunning(j.To) || u.cfg.Trial.Healthy < 0 {
-		return nil
-	}
-	if err := sleep(ctx, u.cfg.Trial.Healthy); err != nil {
-		return err
+	return err == nil && j.Phase == trial && u.isRunning(j.To)
+}
+
+// confirmHealthy confirms a version on trial that has run for long enough. If that fails, the next turn tries again.
+func (u *Updater) confirmHealthy(ctx context.Context, when time.Time) {
+	if u.cfg.Trial.Healthy < 0 || !u.onTrial() || time.Now().Before(when) {
+		return
 	}
 	if err := u.Confirm(ctx); err != nil {
-		u.log.Warn("confirming failed", "cause", err)
+		u.log.Warn("confirming failed, and is tried again", "cause", err)
 	}
-	return nil
+}
+
+// sleep waits. The end of ctx is the end of the program, in order.
+func (u *Updater) sleep(ctx context.Context, d time.Duration) error {
+	err := sleep(ctx, d)
+	if err == nil {
+		return nil
+	}
+	if cerr := u.Close(); cerr != nil {
+		u.log.Warn("the trial start still counts", "cause", cerr)
+	}
+	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

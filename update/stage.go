@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/atomicfile"
@@ -32,8 +31,9 @@ const (
 // goes on with a download that was interrupted, and returns at once when this very release is staged already.
 // progress may be nil; it is called often, from Stage's goroutine.
 //
-// Memory stays bounded: the download streams through the hash to disk. On an error nothing is staged; what failed
-// verification is deleted. Errors: [*VerifyError], [*SourceError], [*StateError], [*ProbeError], [*BusyError]. A
+// Memory stays bounded: the download streams through the hash to disk. On an error this update is not staged, and what
+// failed verification is deleted. Errors: [*VerifyError], [*SourceError], [*StateError], [*ProbeError], [*BusyError],
+// [*QuarantinedError], [ErrReplaced]. A
 // release whose verified bytes fail three times to unpack or to answer the probe is left alone for a day.
 func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)) error {
 	if up == nil {
@@ -50,9 +50,9 @@ func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)
 	if progress == nil {
 		progress = func(Progress) {}
 	}
-	st, err := u.stage(ctx, up, progress)
+	folder, st, err := u.stage(ctx, up, progress)
 	if err == nil {
-		err = u.noteStaged(ctx, up, st)
+		err = u.noteStaged(ctx, up, folder, st)
 	}
 	if err != nil {
 		return errors.Join(err, u.noteStageFailure(ctx, up, err))
@@ -73,17 +73,57 @@ func (u *Updater) isStaged(ctx context.Context, up *Update) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	switch j.Phase {
-	case idle:
-		return false, nil
-	case staged:
-		if j.To.Manifest != up.Release.Manifest.SHA256 {
-			return false, nil
-		}
-		_, err := os.Stat(j.Staged.Path) // Apply verifies it
-		return err == nil, nil
+	if err := u.mayInstall(j, up); err != nil {
+		return false, err
 	}
-	return false, &BusyError{Phase: string(j.Phase), Version: j.To.Version}
+	if j.Phase != staged || j.To.Manifest != up.Release.Manifest.SHA256 || j.To.Digest != u.expect(up) {
+		return false, nil
+	}
+	digest, err := u.installer.Digest(u.stagedPath(j, j.Staged.Path))
+	return err == nil && digest == j.To.Digest, nil
+}
+
+// expect returns the digest that the staged files of up must have: from the signed manifest, or as this process has
+// unpacked and verified them. The journal is no witness: whoever could write it could write the files as well.
+func (u *Updater) expect(up *Update) string {
+	if e, ok := u.installer.(expecter); ok {
+		return e.Expect(up.Artifact)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.unpacked[up.Release.Manifest.SHA256]
+}
+
+// mayInstall refuses what must not be staged or applied, whatever an earlier check has said.
+func (u *Updater) mayInstall(j *journal, up *Update) error {
+	switch j.Phase {
+	case applying, trial, reverting:
+		return &BusyError{Phase: string(j.Phase), Version: j.To.Version}
+	}
+	if u.isReplaced() {
+		return ErrReplaced
+	}
+	if why, bad := j.quarantined(up.checked)[up.Release.Manifest.SHA256]; bad {
+		return &QuarantinedError{Version: up.Release.Version, Why: why}
+	}
+	return nil
+}
+
+// ErrReplaced says that the program in place is no longer the one that this process was started from: another process
+// has updated it, or somebody has installed a version by hand. Restart first.
+var ErrReplaced = errors.New("update: the program in place is not the one that is running: restart first")
+
+// A QuarantinedError says that a release has failed on this machine since it was checked for.
+type QuarantinedError struct{ Version, Why string }
+
+func (e *QuarantinedError) Error() string {
+	return "update: version " + e.Version + " is quarantined: " + e.Why
+}
+
+// isReplaced reports whether the program's file is another one than when this process began.
+func (u *Updater) isReplaced() bool {
+	now, err := os.Stat(u.program)
+	return u.born != nil && err == nil && (!os.SameFile(u.born, now) || !u.born.ModTime().Equal(now.ModTime()) || u.born.Size() != now.Size())
 }
 
 // A BusyError says that an update is under way: its trial must be confirmed or rolled back first.
@@ -96,39 +136,43 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("update: version %s is in phase %q: restart into it and confirm it, or roll it back, before the next update", e.Version, e.Phase)
 }
 
-func (u *Updater) stage(ctx context.Context, up *Update, progress func(Progress)) (Staged, error) {
+func (u *Updater) stage(ctx context.Context, up *Update, progress func(Progress)) (folder string, st Staged, err error) {
 	blob, err := u.downloadArtifact(ctx, up.Artifact, progress)
 	if err != nil {
-		return Staged{}, err
+		return "", st, err
 	}
 	progress(Progress{Unpacking, 0, up.Artifact.Length})
-	into, err := u.freshDir()
+	folder, err = u.freshDir()
 	if err != nil {
-		return Staged{}, err
+		return "", st, err
 	}
-	st, err := u.installer.Unpack(ctx, up.Artifact, blob, into)
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(folder)
+		}
+	}()
+	st, err = u.installer.Unpack(ctx, up.Artifact, blob, folder)
 	if err != nil {
-		_ = os.RemoveAll(into)
 		var wrong *VerifyError
 		if errors.As(err, &wrong) {
 			_ = os.Remove(blob)
 			err = &badRelease{err}
 		}
-		return Staged{}, err
+		return "", st, err
 	}
 	if !u.cfg.Trial.InsecureSkipProbe {
 		progress(Progress{Probing, 0, 0})
-		if err := u.probe(ctx, st.Program, up.Release.Version); err != nil {
-			_ = os.RemoveAll(into)
-			var failed *ProbeError
-			if errors.As(err, &failed) {
-				err = &badRelease{err}
-			}
-			return Staged{}, err
+		err = u.probe(ctx, st.Program, up.Release.Version)
+		var failed *ProbeError
+		if errors.As(err, &failed) {
+			err = &badRelease{err}
+		}
+		if err != nil {
+			return "", st, err
 		}
 	}
 	_ = os.Remove(blob)
-	return st, nil
+	return folder, st, nil
 }
 
 // badRelease marks a failure of the release itself: its bytes are what was signed, and they do not work here.
@@ -144,7 +188,7 @@ func (u *Updater) downloadArtifact(ctx context.Context, a *channel.Artifact, pro
 	}
 	path := filepath.Join(dir, a.SHA256+".part")
 	u.clearStaging(filepath.Base(path))
-	// O_EXCL or an existing regular file of our own: never through a link that somebody planted.
+	// O_EXCL, or an existing regular file of our own with no other name: never through a link that somebody planted.
 	f, err := openRegular(path)
 	if err != nil {
 		return "", &StateError{path, err}
@@ -152,6 +196,10 @@ func (u *Updater) downloadArtifact(ctx context.Context, a *channel.Artifact, pro
 	err = u.download(ctx, a.Blob, f, func(done int64) { progress(Progress{Downloading, done, a.Length}) })
 	if cerr := f.Close(); err == nil && cerr != nil {
 		err = &StateError{path, cerr}
+	}
+	var full *StateError
+	if errors.As(err, &full) {
+		_ = os.Remove(path) // a full disk is not left full
 	}
 	if err != nil {
 		return "", err
@@ -169,7 +217,7 @@ func openRegular(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
+	if !info.Mode().IsRegular() || !soleName(info) {
 		if err := os.RemoveAll(path); err != nil {
 			return nil, err
 		}
@@ -182,12 +230,12 @@ func openRegular(path string) (*os.File, error) {
 func (u *Updater) clearStaging(keep string) {
 	named := ""
 	if j, err := u.readJournal(); err == nil && j.Staged != nil {
-		named = j.Staged.Path
+		named = j.Folder
 	}
 	entries, _ := os.ReadDir(u.path(stagingName))
 	for _, e := range entries {
 		path := u.path(stagingName, e.Name())
-		if e.Name() != keep && !strings.HasPrefix(named, path) {
+		if e.Name() != keep && e.Name() != named {
 			_ = os.RemoveAll(path)
 		}
 	}
@@ -205,15 +253,25 @@ func (u *Updater) freshDir() (string, error) {
 	return dir, nil
 }
 
-func (u *Updater) noteStaged(ctx context.Context, up *Update, st Staged) error {
+func (u *Updater) noteStaged(ctx context.Context, up *Update, folder string, st Staged) error {
 	if err := atomicfile.SyncDir(u.path(stagingName)); err != nil {
 		return &StateError{u.path(stagingName), err}
 	}
+	below := Staged{Digest: st.Digest}
+	var err, perr error
+	below.Path, err = filepath.Rel(folder, st.Path)
+	below.Program, perr = filepath.Rel(folder, st.Program)
+	if err != nil || perr != nil || !filepath.IsLocal(below.Path) || !filepath.IsLocal(below.Program) {
+		return fmt.Errorf("update: the installer has unpacked to %s, not below %s", st.Path, folder)
+	}
+	u.mu.Lock()
+	u.unpacked[up.Release.Manifest.SHA256] = st.Digest
+	u.mu.Unlock()
 	return u.change(ctx, func(j *journal) error {
-		if j.Phase != idle && j.Phase != staged {
-			return &BusyError{Phase: string(j.Phase), Version: j.To.Version}
+		if err := u.mayInstall(j, up); err != nil {
+			return err
 		}
-		j.Phase, j.Staged = staged, &st
+		j.Phase, j.Folder, j.Staged = staged, filepath.Base(folder), &below
 		j.To = &version{Version: up.Release.Version, Manifest: up.Release.Manifest.SHA256, Digest: st.Digest}
 		return nil
 	})
@@ -232,7 +290,7 @@ func (u *Updater) noteStageFailure(ctx context.Context, up *Update, cause error)
 		return nil // the release is not to blame: the network, a mirror or this machine is
 	}
 	return u.change(context.WithoutCancel(ctx), func(j *journal) error {
-		j.noteFailure(version{Version: up.Release.Version, Manifest: up.Release.Manifest.SHA256}, class, false, u.cfg.Now())
+		j.noteFailure(version{Version: up.Release.Version, Manifest: up.Release.Manifest.SHA256}, class, false, up.checked)
 		return nil
 	})
 }

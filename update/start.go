@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/fairlead-dev/fairlead/internal/atomicfile"
 	"github.com/fairlead-dev/fairlead/internal/filelock"
@@ -25,28 +26,29 @@ const (
 // interruption has left, counts the starts of a version on trial, and goes back to the version before when there have
 // been too many without a Confirm. It does no network and takes milliseconds.
 //
+// What fails before Start is not caught: parse flags and read configuration afterwards, or judge their errors afterwards.
+// The probe calls the program without arguments.
+//
 // The error never means that the app cannot run: with Continue it may log it and go on. If the app runs as a user who
 // may not change the installation, Start does nothing and returns Continue.
 func (u *Updater) Start(ctx context.Context) (Next, error) {
 	if nonce, ok := os.LookupEnv(probeVariable); ok {
 		return Exit, u.answerProbe(nonce)
 	}
-	if _, err := os.Stat(u.path(journalName)); errors.Is(err, fs.ErrNotExist) {
-		return Continue, nil // never updated: leave no trace
-	}
-	release, err := u.lock(ctx)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, startPatience) // a program must not hang because another one does
+	defer cancel()
+	j, release, err := u.openJournal(ctx)
+	if err != nil || j == nil { // never updated: leave no trace
 		return Continue, notOurs(err)
 	}
 	defer release()
-	j, err := u.readJournal()
-	if err != nil {
-		return Continue, notOurs(err)
-	}
 	u.sweep(j)
 	return u.settle(j)
 }
 
+const startPatience = 5 * time.Second
+
+// notOurs passes over that this user may not change the installation.
 func notOurs(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return nil
@@ -80,13 +82,16 @@ func (u *Updater) afterRevert(j *journal) Next {
 
 // settleTrial counts this start, durably, before the app's own code runs.
 func (u *Updater) settleTrial(j *journal) (Next, error) {
-	if !u.isRunning(j.To) {
-		digest, err := u.installer.Digest("")
-		if err != nil || digest == j.To.Digest {
-			return Continue, err // an old copy elsewhere: not ours to decide
-		}
-		// Somebody has put another version in place by hand: that ends the trial.
-		j.Phase, j.From, j.To, j.Starts, j.Current = idle, nil, nil, 0, nil
+	// What is in place now is what this process was started from.
+	digest, err := u.installer.Digest("")
+	if err != nil {
+		return Continue, &StateError{u.program, err}
+	}
+	u.mu.Lock()
+	u.started = digest
+	u.mu.Unlock()
+	if digest != j.To.Digest {
+		u.adopt(j)
 		return Continue, u.writeJournal(j)
 	}
 	// While one process of the version on trial lives, further ones (windows, short commands) prove nothing.
@@ -108,9 +113,7 @@ func (u *Updater) settleTrial(j *journal) (Next, error) {
 		held()
 		return Continue, err
 	}
-	u.mu.Lock()
-	u.heldTrial = held // until Confirm or the end of the process
-	u.mu.Unlock()
+	u.holdTrial(held)
 	u.log.Info("on trial", "version", j.To.Version, "start", j.Starts, "of", u.cfg.Trial.Starts)
 	return Continue, nil
 }
@@ -134,6 +137,20 @@ func (u *Updater) Close() error {
 	})
 }
 
+// holdTrial holds the lock of the trial until Confirm or the end of the process, even if the app drops the Updater:
+// an open file that nobody refers to would be closed.
+func (u *Updater) holdTrial(release func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-end
+		release()
+	}()
+	u.mu.Lock()
+	u.heldTrial = func() { close(end); <-ended }
+	u.mu.Unlock()
+}
+
 func (u *Updater) endTrial() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -148,7 +165,7 @@ func (u *Updater) sweep(j *journal) {
 	entries, _ := os.ReadDir(u.dir)
 	for _, e := range entries {
 		name := e.Name()
-		leftover := atomicfile.IsTemp(name) || strings.Contains(name, ".old-") || name == previousName+".new" || name == failedName+".new" ||
+		leftover := atomicfile.IsTemp(name) || strings.HasPrefix(name, previousName+".old-") || strings.HasPrefix(name, failedName+".old-") || name == previousName+".new" || name == failedName+".new" ||
 			(name == failedName && j.Phase != reverting)
 		if leftover {
 			_ = os.RemoveAll(u.path(name))

@@ -402,7 +402,7 @@ func TestStall(t *testing.T) {
 	var failed *update.SourceError
 	began := time.Now()
 	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
-	require.ErrorContains(t, failed, "nothing arrived for too long")
+	require.ErrorContains(t, failed, "next to nothing, arrived for too long")
 	require.Less(t, time.Since(began), 10*time.Second)
 
 	u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
@@ -683,7 +683,7 @@ func TestLicense(t *testing.T) {
 // A slow line is not a stalled one.
 func TestSlowButSteady(t *testing.T) {
 	v := newVendor(t)
-	content := bytes.Repeat(program("1.1.0"), 10)
+	content := bytes.Repeat(program("1.1.0"), 40)
 	v.release("1.1.0", content)
 	honest := update.FS(os.DirFS(v.dir))
 	slow := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
@@ -704,10 +704,10 @@ func TestSlowButSteady(t *testing.T) {
 	require.Greater(t, time.Since(began), 300*time.Millisecond, "longer than the stall time-out")
 }
 
-// slowReader delivers 30 bytes every 50 ms.
+// slowReader delivers 100 bytes every 50 ms.
 type slowReader struct{ r io.Reader }
 
 func (s slowReader) Read(p []byte) (int, error) {
 	time.Sleep(50 * time.Millisecond)
-	return s.r.Read(p[:min(30, len(p))])
+	return s.r.Read(p[:min(100, len(p))])
 }

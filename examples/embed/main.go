@@ -9,6 +9,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"os"
 
 	"github.com/fairlead-dev/fairlead/update"
 )
@@ -26,16 +27,18 @@ func main() {
 	check(err)
 	up, err := update.New(update.Config{Product: "notes", Channel: "stable", Version: version, Root: root, Source: source, Logger: slog.Default()})
 	check(err)
-	defer up.Close() // the program ends in order: that does not count against a new version
+	defer func() { check(up.Close()) }()    // the program ends in order: that does not count against a new version
 	switch next, _ := up.Start(ctx); next { // first thing in main
 	case update.Exit:
 		return // this start was only the probe of a new version
 	case update.Restart:
 		check(up.Restart()) // this version failed its trial; the one before is back in place
+		return
 	}
 	go func() {
 		if err := up.Run(ctx, update.Schedule{}); errors.Is(err, update.ErrApplied) {
 			check(up.Restart()) // a new version is in place; finish your work first
+			os.Exit(0)          // Restart returns on Windows only
 		}
 	}()
 	check(http.ListenAndServe("127.0.0.1:8000", hello)) // your program

@@ -45,7 +45,7 @@ func WriteFunc(path string, perm fs.FileMode, write func(io.Writer) error) (err 
 	if err := errors.Join(write(f), f.Chmod(perm), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := Rename(f.Name(), path); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))

@@ -42,7 +42,7 @@ type VerifyError struct {
 }
 
 func (e *VerifyError) Error() string {
-	return fmt.Sprintf("trust: %s does not verify: %v: the mirror is broken, or somebody changed the file", e.File, e.Err)
+	return fmt.Sprintf("trust: %s does not verify: %v: the mirror is broken, somebody changed the file, or the embedded root is that of another repository", e.File, e.Err)
 }
 
 func (e *VerifyError) Unwrap() error { return e.Err }

@@ -1,0 +1,22 @@
+package atomicfile
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// Rename is os.Rename that outlasts readers, virus scanners and indexers, which have a file open for a moment after it
+// was written: for three seconds it tries again.
+func Rename(from, to string) (err error) {
+	for wait := 10 * time.Millisecond; wait < 3*time.Second; wait *= 2 {
+		err = os.Rename(from, to)
+		if !errors.Is(err, windows.ERROR_SHARING_VIOLATION) && !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+			return err
+		}
+		time.Sleep(wait)
+	}
+	return err
+}
