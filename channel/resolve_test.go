@@ -284,14 +284,14 @@ func randomList(rng *rand.Rand) []channel.Release {
 // A list made to cost time: nobody waits for it.
 func TestResolveIsBounded(t *testing.T) {
 	var list []channel.Release
-	for i := range 4000 {
+	for i := range 8000 {
 		list = append(list, release(fmt.Sprintf("1.%d.0", i), from("<0.1.0 || >9.0.0 || >8.0.0")))
 	}
 	began := time.Now()
 	plan, err := channel.Resolve(list, query("1.0.0"))
 	require.NoError(t, err)
 	require.Equal(t, channel.ReasonFrom, plan.NotAllowed.Code)
-	require.Less(t, time.Since(began), 5*time.Second, "unbounded it takes half a minute")
+	require.Less(t, time.Since(began), 8*time.Second, "unbounded it takes a minute")
 }
 
 // A line that cannot be used does not hide a good one of the same precedence.

@@ -34,19 +34,22 @@ var (
 )
 
 func main() {
-	if err := run(); err != nil {
+	if err := run(); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "notes:", err)
 		os.Exit(1)
 	}
 }
 
 func run() error {
-	addr := flag.String("addr", "127.0.0.1:8000", "where to serve the page")
-	file := flag.String("file", "notes.json", "where to keep the notes")
-	licence := flag.String("license", "license.jwt", "the licence file")
-	every := flag.Duration("every", time.Hour, "time between checks for updates")
-	healthy := flag.Duration("healthy", time.Minute, "a new version that has run this long is confirmed")
-	flag.Parse()
+	flags := flag.NewFlagSet("notes", flag.ContinueOnError)
+	addr := flags.String("addr", "127.0.0.1:8000", "where to serve the page")
+	file := flags.String("file", "notes.json", "where to keep the notes")
+	licence := flags.String("license", "license.jwt", "the licence file")
+	every := flags.Duration("every", time.Hour, "time between checks for updates")
+	healthy := flags.Duration("healthy", time.Minute, "a new version that has run this long is confirmed")
+	// A version that does not understand its own command line is a bad version, too: only Start can go back from it,
+	// so the error is judged after Start.
+	usage := flags.Parse(os.Args[1:])
 
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	up, err := newUpdater(*licence, *healthy, log)
@@ -65,6 +68,9 @@ func run() error {
 		return nil
 	case update.Restart: // this version failed its trial; the one before is back in place
 		return up.Restart()
+	}
+	if usage != nil {
+		return usage
 	}
 	book, err := openBook(*file)
 	if err != nil {
