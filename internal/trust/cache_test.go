@@ -97,15 +97,16 @@ func damagedStore(t *testing.T) (*repo, string, []string) {
 
 // Rule 3: nothing that befalls a file of the store is an error that lasts.
 func TestDamagedStoreHeals(t *testing.T) {
-	_, _, names := damagedStore(t)
-	for i, name := range names {
+	r, whole, names := damagedStore(t)
+	for _, name := range names {
 		for how, damage := range damages {
 			if runtime.GOOS == "windows" && strings.HasPrefix(how, "symlink") {
 				continue // takes a privilege there
 			}
 			t.Run(fmt.Sprintf("%s %s", strings.SplitN(name, ".", 2)[0], how), func(t *testing.T) {
-				r, dir, names := damagedStore(t)
-				damage(t, filepath.Join(dir, names[i]))
+				dir := filepath.Join(t.TempDir(), "store")
+				require.NoError(t, os.CopyFS(dir, os.DirFS(whole)))
+				damage(t, filepath.Join(dir, name))
 				requireHealed(t, r, dir)
 			})
 		}

@@ -3,6 +3,7 @@ package trust
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 )
@@ -68,7 +69,13 @@ type SourceError struct {
 	Err  error
 }
 
-func (e *SourceError) Error() string { return fmt.Sprintf("trust: read %s: %v", e.Name, e.Err) }
+func (e *SourceError) Error() string {
+	text := fmt.Sprintf("trust: read %s: %v", e.Name, e.Err)
+	if e.Name == "metadata/timestamp.json" && errors.Is(e.Err, fs.ErrNotExist) {
+		text += ": there is no repository at this address"
+	}
+	return text
+}
 
 func (e *SourceError) Unwrap() error { return e.Err }
 

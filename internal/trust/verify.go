@@ -60,7 +60,7 @@ func checkHeader(version int64, spec string) error {
 // verifyEmbedded verifies the root that the application trusts as it is.
 func verifyEmbedded(data []byte) (*rootMeta, error) {
 	if len(data) > maxRoot {
-		return nil, &VerifyError{"the embedded root", fmt.Errorf("it is longer than %d bytes", maxRoot)}
+		return nil, fmt.Errorf("trust: Config.Root is longer than %d bytes: embed the repository's root.json", maxRoot)
 	}
 	var tm *trustedmetadata.TrustedMetadata
 	err := guarded("the embedded root", data, func() (err error) {
@@ -69,6 +69,10 @@ func verifyEmbedded(data []byte) (*rootMeta, error) {
 		}
 		return checkHeader(tm.Root.Signed.Version, tm.Root.Signed.SpecVersion)
 	})
+	var wrong *VerifyError
+	if errors.As(err, &wrong) { // no mirror is to blame
+		return nil, fmt.Errorf("trust: Config.Root is no root metadata that verifies by itself: %w: embed the repository's root.json", wrong.Err)
+	}
 	if err != nil {
 		return nil, err
 	}
