@@ -2,6 +2,7 @@ package tufrepo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -38,8 +39,8 @@ const maxOrphans = 100
 // package comment gives. With fewer signers than a threshold asks for, the error is a [*MissingKeysError] (several are
 // joined), and nothing is written; the same goes for a [*ParentExpiresError] and for a [*SigningError].
 //
-// With [ErrConflict] somebody else published since Open: nothing visible was changed, and the edits are to be
-// repeated on a freshly opened repository. After any other error the repository can be committed again. After
+// With [ErrConflict] somebody else published since Open: nothing visible was changed (but see the package comment on a
+// new root), and the edits are to be repeated on a freshly opened repository. After any other error the repository can be committed again. After
 // success r stands for the repository as committed.
 func (r *Repo) Commit(ctx context.Context, signers ...*Signer) (CommitResult, error) {
 	if len(r.changed) == 0 && len(r.files) == 0 {
@@ -57,10 +58,16 @@ func (r *Repo) Commit(ctx context.Context, signers ...*Signer) (CommitResult, er
 	}
 	c := &committer{repo: r, batch: b}
 	if err := c.write(ctx); err != nil {
+		if c.revision != "" { // only the root is not there yet
+			edits := r.edits
+			r.adoptBatch(b, c.revision)
+			r.changed, r.edits = map[string]bool{metadata.ROOT: true}, edits
+		}
 		return c.result, err
 	}
 	c.result.Roles = b.planned()
 	r.adoptBatch(b, c.revision)
+	r.adoptRoot(b)
 	return c.result, nil
 }
 
@@ -94,12 +101,10 @@ func (r *Repo) sign(b *batch) error {
 	return nil
 }
 
-// adoptBatch makes r the repository as committed.
+// adoptBatch makes r the repository as committed, but for the root.
 func (r *Repo) adoptBatch(b *batch, rev Revision) {
 	for _, d := range b.docs {
 		switch m := d.doc.(type) {
-		case *metadata.Metadata[metadata.RootType]:
-			r.root = m
 		case *metadata.Metadata[metadata.TimestampType]:
 			r.timestamp, r.revision = m, rev
 		case *metadata.Metadata[metadata.SnapshotType]:
@@ -108,8 +113,14 @@ func (r *Repo) adoptBatch(b *batch, rev Revision) {
 			r.roles[d.role] = m
 		}
 	}
-	r.trusted = r.root
 	r.reset()
+}
+
+func (r *Repo) adoptRoot(b *batch) {
+	if d := b.find(metadata.ROOT); d != nil {
+		r.root, _ = d.doc.(*metadata.Metadata[metadata.RootType])
+	}
+	r.trusted = r.root
 }
 
 // A committer writes one batch.
@@ -142,6 +153,11 @@ func (c *committer) write(ctx context.Context) error {
 		if d.role == metadata.ROOT && c.batch.creating {
 			continue
 		}
+		if d.role == metadata.ROOT {
+			if err := c.checkUnchanged(ctx); err != nil {
+				return err
+			}
+		}
 		err := c.writeDoc(ctx, d)
 		var taken *versionTaken
 		if errors.As(err, &taken) {
@@ -158,6 +174,26 @@ func (c *committer) write(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// checkUnchanged finds, just before a root is written, that somebody else published meanwhile. A root cannot be taken
+// back, and what the other one signed with the old keys may not go with it.
+func (c *committer) checkUnchanged(ctx context.Context) error {
+	want := cmp.Or(c.revision, c.repo.revision)
+	f, have, err := c.repo.store.Get(ctx, metadataName(metadata.TIMESTAMP, 0))
+	if err == nil {
+		_ = f.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("tufrepo: publish: %w", err)
+	}
+	if have != want {
+		return conflict(fmt.Errorf("%s: %w", metadataName(metadata.TIMESTAMP, 0), ErrConflict))
+	}
+	return nil
+}
+
+func conflict(err error) error {
+	return fmt.Errorf("tufrepo: somebody else published meanwhile; open the repository again and repeat the edits: %w", err)
 }
 
 // versionTaken says that another file has the name of a role's next version.
@@ -202,7 +238,7 @@ func (c *committer) writeDoc(ctx context.Context, d *pendingDoc) error {
 		return ErrExists
 	case d.role == metadata.TIMESTAMP || d.role == metadata.ROOT:
 		// A root's version cannot be stepped over: its chain has no gaps.
-		return fmt.Errorf("tufrepo: somebody else published meanwhile; open the repository again and repeat the edits: %w", err)
+		return conflict(err)
 	}
 	if there, _, err := read(ctx, c.repo.store, name, maxLength(d.role)); err == nil && bytes.Equal(there, d.data) {
 		return nil

@@ -31,7 +31,8 @@ const (
 // lock on the file .lock, so they hold between processes on one machine, not between machines that share the folder
 // over a network. No name leads out of the folder, not even through symbolic links. Files are 0644, folders 0755.
 //
-// An interrupted Put can leave a file named .tmp-…; it is harmless, and neither listed nor served.
+// A Put that was killed can leave a file named .tmp-…; it is harmless, neither listed nor served, and removed by a Put
+// into the same folder once nobody has written to it for a day.
 func Dir(path string) Store { return dir(path) }
 
 type dir string
@@ -133,7 +134,32 @@ func (d dir) Put(ctx context.Context, name string, content io.Reader, cond Condi
 	if err := d.place(ctx, root, temp, name, cond); err != nil {
 		return "", err
 	}
+	sweep(root, name)
 	return rev, atomicfile.SyncDir(filepath.Join(string(d), filepath.FromSlash(path.Dir(name))))
+}
+
+// sweep removes the temporary files of dead writers beside a file that was just put. Its time of modification is the
+// present, by the clock of the file system that the others are dated by.
+func sweep(root *os.Root, name string) {
+	put, err := root.Lstat(name)
+	if err != nil {
+		return
+	}
+	folder, err := root.Open(path.Dir(name))
+	if err != nil {
+		return
+	}
+	names, _ := folder.Readdirnames(-1)
+	_ = folder.Close()
+	for _, base := range names {
+		if !strings.HasPrefix(base, tempPrefix) {
+			continue
+		}
+		temp := path.Join(path.Dir(name), base)
+		if info, err := root.Lstat(temp); err == nil && info.Mode().IsRegular() && put.ModTime().Sub(info.ModTime()) > day {
+			_ = root.Remove(temp)
+		}
+	}
 }
 
 // place moves temp to name if cond is met.

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -189,4 +190,33 @@ func TestDirOneWins(t *testing.T) {
 		_, have := get(t, Dir(path), "timestamp.json")
 		require.Equal(t, rev, have)
 	}
+}
+
+// TestDirSweeps: what a killed writer left is removed by the next Put into the same folder, a day later.
+func TestDirSweeps(t *testing.T) {
+	path := t.TempDir()
+	leave := func(name string, age time.Duration) string {
+		name = filepath.Join(path, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		require.NoError(t, os.WriteFile(name, []byte("half"), 0o644))
+		then := time.Now().Add(-age)
+		require.NoError(t, os.Chtimes(name, then, then))
+		return name
+	}
+	stale, young := leave("blobs/.tmp-a", 25*time.Hour), leave("blobs/.tmp-b", 23*time.Hour)
+	other, elsewhere := leave("blobs/old", 1000*time.Hour), leave("targets/.tmp-c", 1000*time.Hour)
+	folder := filepath.Join(path, "blobs", ".tmp-d")
+	require.NoError(t, os.Mkdir(folder, 0o755))
+	require.NoError(t, os.Chtimes(folder, time.Unix(0, 0), time.Unix(0, 0)))
+
+	_, err := put(t, Dir(path), "blobs/old", "x", IfAbsent())
+	require.ErrorIs(t, err, ErrConflict)
+	require.FileExists(t, stale, "nothing was put")
+	_, err = put(t, Dir(path), "blobs/new", "x", IfAbsent())
+	require.NoError(t, err)
+	require.NoFileExists(t, stale)
+	for _, name := range []string{young, other, elsewhere} {
+		require.FileExists(t, name)
+	}
+	require.DirExists(t, folder, "no writer made that")
 }

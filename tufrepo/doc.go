@@ -20,7 +20,7 @@
 //
 // No two roles may name the same path, so who steals the key of a beta channel cannot name a stable release. Opening
 // a repository checks every signature, threshold, version and hash from a trusted root on, so a storage that was
-// tampered with is not signed over; only expiry is tolerated, since a refresh must be able to heal it.
+// tampered with is not signed over; expiry is tolerated, since a refresh must be able to heal it.
 //
 // # Files
 //
@@ -46,7 +46,10 @@
 //
 // A new root is a commit point of its own: readers take it as soon as it is there. It is written last if the old
 // root's keys accept the new timestamp, snapshot and targets as well, and else, since then they cannot be used with
-// the old root, just before the timestamp. So to replace an online key without a gap, commit with both keys at hand.
+// the old root, just before the timestamp. So to replace an online key without a gap, commit with both keys at hand. If
+// the publisher dies between the two, or another one overtakes it there, clients find no timestamp that their root
+// accepts. Then Open takes the lists that the new keys signed, and the next commit writes the timestamp; of what the
+// replaced keys signed only the number of the last timestamp is used. For that it needs a root from before the change.
 //
 // Out of scope: deleting files, serving them, secrecy (whoever reads a role sees its list). And a publisher has no
 // memory of its own: a store that was put back, as a whole, to an older state verifies. Clients refuse what is then

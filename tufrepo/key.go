@@ -109,6 +109,10 @@ func (s *Signer) ID() string { return s.public.id }
 // Public returns the key that verifies what s signs.
 func (s *Signer) Public() PublicKey { return s.public }
 
+// Key returns the private key itself, as given to [NewSigner] or loaded, for signing something that is no role, such as
+// a licence. Do not use the key of a role for that: what else is signed with it may be mistaken for a role.
+func (s *Signer) Key() crypto.Signer { return s.key }
+
 // A SigningError says that a key gave no usable signature.
 type SigningError struct {
 	KeyID string

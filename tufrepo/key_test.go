@@ -194,3 +194,13 @@ func TestBadSigner(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
+
+func TestSignerKey(t *testing.T) {
+	key, err := GenerateKey("ed25519")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "key.pem")
+	require.NoError(t, WriteUnencryptedKeyFile(path, key))
+	s, err := LoadKeyFile(path, nil)
+	require.NoError(t, err)
+	require.Equal(t, key, s.Key())
+}

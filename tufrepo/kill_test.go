@@ -54,9 +54,10 @@ func (d *dyingStore) Get(ctx context.Context, name string) (io.ReadCloser, Revis
 // everyKill runs publish with a store that dies at every Put in turn, until one run lives. After each death check is
 // called, then publish again with a good store, then done.
 func everyKill(t *testing.T, fresh func(t *testing.T) *world, publish func(w *world, s Store) error, check, done func(w *world)) {
+	base := fresh(t)
 	for _, after := range []bool{false, true} {
 		for n := 1; ; n++ {
-			w := fresh(t)
+			w := base.elsewhere(t)
 			err := publish(w, &dyingStore{Store: w.store, left: n, after: after})
 			if err == nil {
 				require.Greater(t, n, 3, "there was nothing to kill")

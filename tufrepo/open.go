@@ -55,23 +55,39 @@ type pendingBlob struct {
 }
 
 // Open loads a repository and checks every signature, threshold, version, length and hash, from the trusted root on.
-// Expired metadata is tolerated, so that it can be renewed. What does not verify is a [*TrustError]; a store without a
+// Expired metadata is tolerated, so that it can be renewed, and so is a change of keys that was interrupted, see the
+// package comment: [Repo.Changes] says so, and the next commit completes it. What else does not verify is a [*TrustError]; a store without a
 // repository is a [*NotFoundError].
 func Open(ctx context.Context, store Store, cfg OpenConfig) (*Repo, error) {
 	r := newRepo(store, cfg.Now, cfg.Progress)
-	if err := r.loadRoot(ctx, cfg.Root); err != nil {
+	replaced, err := r.loadRoot(ctx, cfg.Root)
+	if err != nil {
 		return nil, err
 	}
-	if err := r.loadTimestamp(ctx); err != nil {
-		return nil, err
+	err = r.load(ctx)
+	var refused *TrustError
+	if errors.As(err, &refused) && len(replaced) > 0 {
+		if again := r.recover(ctx, replaced); again == nil {
+			return r, nil
+		} else if !errors.As(again, &refused) {
+			return nil, again
+		}
 	}
-	if err := r.loadSnapshot(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.loadTargets(ctx); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// load loads what is below the root.
+func (r *Repo) load(ctx context.Context) error {
+	if err := r.loadTimestamp(ctx); err != nil {
+		return err
+	}
+	if err := r.loadSnapshot(ctx); err != nil {
+		return err
+	}
+	return r.loadTargets(ctx)
 }
 
 func newRepo(store Store, now func() time.Time, progress func(done, total int64, what string)) *Repo {
@@ -112,20 +128,16 @@ func read(ctx context.Context, store Store, name string, limit int64) ([]byte, R
 	return data, rev, nil
 }
 
-func (r *Repo) loadRoot(ctx context.Context, trusted []byte) error {
+// loadRoot follows the chain of roots from the trusted one to its end, and returns those before the last.
+func (r *Repo) loadRoot(ctx context.Context, trusted []byte) (replaced []*metadata.Metadata[metadata.RootType], err error) {
 	if trusted == nil {
-		var err error
-		trusted, _, err = read(ctx, r.store, metadataName(metadata.ROOT, 1), maxRoot)
-		if errors.Is(err, fs.ErrNotExist) {
-			return &NotFoundError{What: "repository in the store", Next: "create one"}
-		}
-		if err != nil {
-			return err
+		if trusted, err = storedRoot(ctx, r.store); err != nil {
+			return nil, err
 		}
 	}
 	root, err := firstRoot(trusted)
 	if err != nil {
-		return &TrustError{"the trusted root", err}
+		return nil, &TrustError{"the trusted root", err}
 	}
 	for {
 		name := metadataName(metadata.ROOT, root.Signed.Version+1)
@@ -134,14 +146,24 @@ func (r *Repo) loadRoot(ctx context.Context, trusted []byte) error {
 			break
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
+		replaced = append(replaced, root)
 		if root, err = nextRoot(root, data); err != nil {
-			return &TrustError{name, err}
+			return nil, &TrustError{name, err}
 		}
 	}
 	r.trusted, r.root = root, root
-	return nil
+	return replaced, nil
+}
+
+// storedRoot reads the root that a store begins with, for those who trust on first use.
+func storedRoot(ctx context.Context, store Store) ([]byte, error) {
+	data, _, err := read(ctx, store, metadataName(metadata.ROOT, 1), maxRoot)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NotFoundError{What: "repository in the store", Next: "create one"}
+	}
+	return data, err
 }
 
 // firstRoot reads a root that is trusted from elsewhere: it need only be signed by itself.

@@ -72,7 +72,7 @@ func readStamp(role string, fields map[string]any, expires time.Time) stamp {
 		return int64(f)
 	}
 	p := Policy{time.Duration(number("period_s")) * time.Second, time.Duration(number("margin_s")) * time.Second}
-	if number("period_s") < int64(100*365*day/time.Second) && p.check(role) == nil {
+	if number("period_s") <= int64(100*365*day/time.Second) && p.check(role) == nil {
 		s.policy = p
 	}
 	text, _ := m["signed"].(string)

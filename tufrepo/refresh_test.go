@@ -168,6 +168,8 @@ func TestPolicies(t *testing.T) {
 	p := Policy{10 * day, 4 * day}
 	require.NoError(t, r.SetPolicy("notes.beta", p))
 	require.NoError(t, r.SetPolicy("root", Policy{500 * day, 20 * day}))
+	century := Policy{100 * 365 * day, 100*365*day - 30*day} // the longest there is
+	require.NoError(t, r.SetPolicy("snapshot", century))
 	require.NoError(t, r.AddChannel("notes", "nightly", only(w.keys["beta"]), Policy{day, time.Hour}))
 	require.NoError(t, r.AddChannel("notes", "preview", only(w.keys["beta"]), Policy{}))
 	w.commit(r)
@@ -175,6 +177,7 @@ func TestPolicies(t *testing.T) {
 	require.Equal(t, p, w.status("notes.beta").Policy)
 	require.Equal(t, w.now.Add(10*day), w.status("notes.beta").Expires)
 	require.Equal(t, w.now.Add(500*day), w.status("root").Expires)
+	require.Equal(t, century, w.status("snapshot").Policy)
 	require.Equal(t, w.now.Add(day), w.status("notes.nightly").Expires)
 	require.Equal(t, Policy{60 * day, 30 * day}, w.status("notes.preview").Policy)
 }

@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -55,6 +56,17 @@ func emptyWorld(t *testing.T) *world {
 		w.keys[name] = newSigner(t, algorithm)
 	}
 	return w
+}
+
+// elsewhere is the same world with a copy of the repository.
+func (w *world) elsewhere(t *testing.T) *world {
+	c := *w
+	c.t, c.dir, c.work, c.keys = t, filepath.Join(t.TempDir(), "repo"), t.TempDir(), maps.Clone(w.keys)
+	c.store = Dir(c.dir)
+	if _, err := os.Stat(w.dir); err == nil {
+		require.NoError(t, os.CopyFS(c.dir, os.DirFS(w.dir)))
+	}
+	return &c
 }
 
 func (w *world) config() CreateConfig {

@@ -85,7 +85,16 @@ func (e *VerifyError) Error() string {
 // delegations do not overlap; every line of every channel, the manifest behind it, and every blob behind that; that no
 // version stands for different bytes; and the format rules without which some TUF client fails. The error is a
 // [*VerifyError] if there are findings of severity Error, and another one if the store could not be read.
+//
+// A nil root means the store's own 1.root.json, trust on first use: then a repository that somebody put in the place of
+// another passes. If it has none, the error is a [*NotFoundError].
 func Verify(ctx context.Context, store Store, root []byte, at time.Time) (*Report, error) {
+	if root == nil {
+		var err error
+		if root, err = storedRoot(ctx, store); err != nil {
+			return nil, err
+		}
+	}
 	names, err := store.List(ctx, "")
 	if err != nil {
 		return nil, err

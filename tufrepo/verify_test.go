@@ -230,10 +230,11 @@ func TestVerifyFinds(t *testing.T) {
 			w.forge("root", func(_ *Repo, d document) { d.(*metadata.Metadata[metadata.RootType]).Signed.ConsistentSnapshot = false })
 		}, name: "metadata/2.root.json", want: "consistent_snapshot is off"},
 	}
+	base := auditWorld(t)
+	require.Empty(t, base.mustVerify().Findings)
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := auditWorld(t)
-			require.Empty(t, w.mustVerify().Findings)
+			w := base.elsewhere(t)
 			tt.harm(w)
 			report, err := Verify(t.Context(), w.store, w.root, w.now)
 			i := slices.IndexFunc(report.Findings, func(f Finding) bool {
@@ -285,6 +286,23 @@ func TestVerifyUnreadable(t *testing.T) {
 	var failed *VerifyError
 	require.False(t, errors.As(err, &failed), "what cannot be read is not tampered with")
 	_, err = Verify(t.Context(), w.store, []byte("{}"), w.now)
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, "the trusted root", failed.First.Name)
+}
+
+// TestVerifyOnFirstUse: without a root it is the store's own, whoever made it.
+func TestVerifyOnFirstUse(t *testing.T) {
+	w := auditWorld(t)
+	given := w.mustVerify()
+	report, err := Verify(t.Context(), w.store, nil, w.now)
+	require.NoError(t, err)
+	require.Equal(t, given, report)
+	_, err = Verify(t.Context(), Dir(t.TempDir()), nil, w.now)
+	var missing *NotFoundError
+	require.ErrorAs(t, err, &missing)
+	require.NoError(t, os.WriteFile(w.path("metadata/1.root.json"), []byte("{}"), 0o644))
+	_, err = Verify(t.Context(), w.store, nil, w.now)
+	var failed *VerifyError
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, "the trusted root", failed.First.Name)
 }

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"publish": main})
 }
 
+// noExitSleep is for the environment of commands: with the race detector each would sleep for a second before it exits.
+const noExitSleep = "atexit_sleep_ms=0"
+
 // TestScripts runs testdata/*.txtar. Beyond what testscript brings, scripts have:
 //
 //	fails EXIT CODE ARGS…      publish ARGS must exit with EXIT, as text (error and hint on stderr) and with --json
@@ -40,6 +43,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata", RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			e.Values["trees"] = map[string]string{}
+			e.Setenv("GORACE", noExitSleep)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

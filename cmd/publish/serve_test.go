@@ -32,7 +32,7 @@ func publishCommand(t *testing.T, dir string, env []string, args ...string) *exe
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), self, args...)
-	cmd.Args[0], cmd.Dir, cmd.Env = "publish", dir, append(os.Environ(), env...)
+	cmd.Args[0], cmd.Dir, cmd.Env = "publish", dir, append(os.Environ(), append(env, "GORACE="+noExitSleep)...)
 	return cmd
 }
 

@@ -27,7 +27,7 @@ decrypted to learn its id.
   snapshot.pem        signs what is current; in CI
   timestamp.pem       signs that it is current, again and again; in CI
   notes.stable.pem    signs the channel stable of the product notes; in release CI
-  license.pem         signs the issuer keys that apps learn from the repository
+  license.pem         signs the repository's role for licence keys (init --license)
 
 A private key file that others can read is refused. The passphrase comes from --passphrase-file, else from the
 variable PUBLISH_PASSPHRASE, else from the terminal. It is never printed.`

@@ -14,15 +14,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-dev/fairlead/internal/atomicfile"
 	"github.com/fairlead-dev/fairlead/license"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
-
-const keyringName = "keyring.json" // in the repository's licence role
 
 func (a *app) licenseCommand() *cobra.Command {
 	return group("license", "Issue licences, and keep the keys that sign them", a.licenseKeysCommand(), a.issueCommand(), a.inspectCommand())
@@ -47,17 +44,11 @@ key ring, a JWK set of public keys, is printed; with --keyring the key is added 
 		Use: "show ID...", Short: "Print the key ring with these keys of the keys folder",
 		Example: "  publish license keys show acme-2025 acme-2026 > keyring.json",
 	}
-	put := &cobra.Command{
-		Use: "publish FILE", Short: "Publish a key ring in the repository, for apps that are out already",
-		Long:    "Publish a key ring in the repository, signed by the role license (see init --license).",
-		Example: "  publish license keys publish keyring.json",
-	}
 	return group("keys", "Issuer keys",
 		a.run(create, func(ctx context.Context, args []string) (result, error) {
 			return a.newIssuerKey(ctx, issuerKey{args[0], algorithm, file, insecure})
 		}),
-		a.run(show, func(_ context.Context, args []string) (result, error) { return a.showKeyring(args) }),
-		a.run(put, func(ctx context.Context, args []string) (result, error) { return a.publishKeyring(ctx, args[0]) }))
+		a.run(show, func(_ context.Context, args []string) (result, error) { return a.showKeyring(args) }))
 }
 
 type issuerKey struct {
@@ -155,25 +146,6 @@ func (a *app) folderKeyring(ids []string) (*license.Keyring, error) {
 		keys = append(keys, license.Key{ID: id, Public: key})
 	}
 	return license.NewKeyring(keys...)
-}
-
-func (a *app) publishKeyring(ctx context.Context, path string) (result, error) {
-	ring, err := readKeyring(path)
-	if err != nil {
-		return nil, err
-	}
-	data, err := json.Marshal(ring)
-	if err != nil {
-		return nil, err
-	}
-	repo, err := a.open(ctx, a.now())
-	if err != nil {
-		return nil, err
-	}
-	if err := repo.PutLicense(keyringName, data); err != nil {
-		return nil, err
-	}
-	return a.publish(ctx, repo, &edited{})
 }
 
 type issueOptions struct {
@@ -290,26 +262,14 @@ func (o *issueOptions) dates(l *license.License) (err error) {
 	return nil
 }
 
-// loadIssuerKey loads a private key. Package tufrepo reads it first, for its checks of the file; what it returns signs
-// roles only.
+// loadIssuerKey loads a private key, with package tufrepo's checks of the file.
 func (a *app) loadIssuerKey(ctx context.Context, path string) (crypto.Signer, error) {
 	if kind, err := pemKind(path); err == nil && !strings.HasSuffix(kind, "PRIVATE KEY") {
 		return nil, failf(exitKeys, "key_file", "issue with the .pem file that `publish license keys new` wrote", "%s is no private key", path)
 	}
-	if _, err := tufrepo.LoadKeyFile(path, a.passphrase(ctx)); err != nil {
-		return nil, err
-	}
-	data, err := readCapped(path, maxKeyFile)
+	signer, err := tufrepo.LoadKeyFile(path, a.passphrase(ctx))
 	if err != nil {
 		return nil, err
 	}
-	key, err := cryptoutils.UnmarshalPEMToPrivateKey(data, cryptoutils.StaticPasswordFunc(a.secret))
-	if err != nil {
-		return nil, &tufrepo.KeyFileError{Path: path, Err: err}
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, &tufrepo.KeyTypeError{Type: "of a kind that does not sign"}
-	}
-	return signer, nil
+	return signer.Key(), nil
 }
