@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -227,16 +226,7 @@ func TestTrickle(t *testing.T) {
 	content := bytes.Repeat(program("1.1.0"), 100)
 	v.release("1.1.0", content)
 	honest := update.FS(os.DirFS(v.dir))
-	trickle := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		r, err := honest.Open(ctx, name, offset)
-		if err != nil || !strings.HasPrefix(name, "blobs/") {
-			return r, err
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{trickleReader{r}, r}, nil
-	})
+	trickle := wrapBlobs(honest, func(r io.Reader) io.Reader { return trickleReader{r} })
 	m := newMachine(t, v, "1.0.0", func(c *update.Config) {
 		c.Source, c.Trust.StallTimeout = update.Mirrors(trickle, honest), 200*time.Millisecond
 	})

@@ -1,7 +1,12 @@
 package update_test
 
 import (
+	"archive/tar"
+	"archive/zip"
 	"bytes"
+	"compress/gzip"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/tufrepo"
 	"github.com/fairlead-dev/fairlead/update"
 )
 
@@ -70,4 +76,70 @@ func TestUnpackRefusals(t *testing.T) {
 	var wrong *update.VerifyError
 	require.ErrorAs(t, err, &wrong)
 	require.ErrorContains(t, err, "unexpected EOF")
+}
+
+func tarGz(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	var list []packed
+	for name, content := range files {
+		list = append(list, packed{name, content})
+	}
+	return tarGzOf(t, list...)
+}
+
+type packed struct {
+	name    string
+	content []byte
+}
+
+func tarGzOf(t *testing.T, files ...packed) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, f := range files {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o755, Size: int64(len(f.content)), Typeflag: tar.TypeReg}))
+		_, err := w.Write(f.content)
+		require.NoError(t, err)
+	}
+	require.NoError(t, errors.Join(w.Close(), z.Close()))
+	return b.Bytes()
+}
+
+func zipped(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for name, content := range files {
+		h := &zip.FileHeader{Name: name, Method: zip.Deflate}
+		h.SetMode(0o755)
+		f, err := w.CreateHeader(h)
+		require.NoError(t, err)
+		_, err = f.Write(content)
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return b.Bytes()
+}
+
+func TestArchives(t *testing.T) {
+	v := newVendor(t)
+	m := newMachine(t, v, "1.0.0")
+	named := func(format channel.Format) func(*tufrepo.NewRelease) {
+		return func(n *tufrepo.NewRelease) {
+			n.Artifacts[0].Format, n.Artifacts[0].Executable = format, "notes-x/bin/notes"
+		}
+	}
+	files := func(version string) map[string][]byte {
+		return map[string][]byte{"notes-x/bin/notes": program(version), "notes-x/README": []byte("read me")}
+	}
+	v.release("1.1.0", tarGz(t, files("1.1.0")), named(channel.TarGz))
+	m.updateTo(m.start(), "1.1.0")
+	u := m.start()
+	require.NoError(t, u.Confirm(t.Context()))
+	v.release("1.2.0", zipped(t, files("1.2.0")), named(channel.Zip))
+	m.updateTo(u, "1.2.0")
+	info, err := os.Stat(m.program)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o755), info.Mode())
 }

@@ -1,0 +1,224 @@
+package update_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/update"
+)
+
+// A tampered blob is refused and deleted; an honest mirror behind it delivers.
+func TestTamperedBlob(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 1000)
+	v.release("1.1.0", content)
+	bad := bytes.Clone(content)
+	bad[len(bad)/2] ^= 1
+	honest := os.DirFS(v.dir)
+	evil := swapFS{honest, channel.BlobPath(digest(content)), bad}
+
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = update.FS(evil) })
+	u := m.start()
+	d := check(t, u)
+	err := u.Stage(t.Context(), d.Update, nil)
+	var wrong *update.VerifyError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "1.0.0", m.version())
+	parts, err := filepath.Glob(filepath.Join(update.Dir(u), "staging", "*"))
+	require.NoError(t, err)
+	for _, p := range parts {
+		info, err := os.Stat(p)
+		require.NoError(t, err)
+		require.Zero(t, info.Size(), "rejected bytes are deleted")
+	}
+	require.ErrorIs(t, u.Apply(t.Context(), d.Update), update.ErrNotStaged, "nothing is staged")
+
+	for range 3 {
+		require.Error(t, u.Stage(t.Context(), d.Update, nil))
+	}
+	require.Equal(t, update.Available, check(t, u).Outcome, "the mirror is to blame, not the release")
+
+	u = m.process(func(c *update.Config) { c.Source = update.Mirrors(update.FS(evil), update.FS(honest)) })
+	require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))
+}
+
+// swapFS delivers other content for one file.
+type swapFS struct {
+	fs.FS
+	name    string
+	content []byte
+}
+
+func (s swapFS) Open(name string) (fs.File, error) {
+	f, err := s.FS.Open(name)
+	if err != nil || name != s.name {
+		return f, err
+	}
+	return &swapFile{f, bytes.NewReader(s.content)}, nil
+}
+
+type swapFile struct {
+	fs.File
+	*bytes.Reader
+}
+
+func (f *swapFile) Read(p []byte) (int, error) { return f.Reader.Read(p) }
+
+func (f *swapFile) Seek(o int64, w int) (int64, error) { return f.Reader.Seek(o, w) }
+
+// source wraps Open.
+type source func(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
+
+func (s source) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	return s(ctx, name, offset)
+}
+
+// wrapBlobs is a source that delivers artifacts through wrap, and metadata as it is.
+func wrapBlobs(honest update.Source, wrap func(io.Reader) io.Reader) source {
+	return func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+		r, err := honest.Open(ctx, name, offset)
+		if err != nil || !strings.HasPrefix(name, "blobs/") {
+			return r, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{wrap(r), r}, nil
+	}
+}
+
+// An interrupted download goes on where it was, and what is there is hashed again.
+func TestResume(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 150_000) // 4 MB
+	v.release("1.1.0", content)
+	honest := update.FS(os.DirFS(v.dir))
+	var offsets []int64
+	cut := int64(1 << 20)
+	flaky := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+		r, err := honest.Open(ctx, name, offset)
+		if err != nil || !strings.HasPrefix(name, "blobs/") {
+			return r, err
+		}
+		offsets = append(offsets, offset)
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(r, cut), r}, nil
+	})
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = flaky })
+	u := m.start()
+	d := check(t, u)
+	var failed *update.SourceError
+	for range 3 {
+		require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
+	}
+	require.ErrorIs(t, failed, io.ErrUnexpectedEOF)
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+	require.Equal(t, []int64{0, cut, 2 * cut, 3 * cut}, offsets)
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil), "staged already")
+	require.Len(t, offsets, 4)
+}
+
+// A partial file that somebody has changed costs a restart of the download, never a wrong file.
+func TestResumeFromGarbage(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 1000)
+	v.release("1.1.0", content)
+	for name, part := range map[string][]byte{
+		"other bytes": []byte("garbage"), "too long": append(bytes.Clone(content), 'x'), "whole but wrong": bytes.Repeat([]byte("x"), len(content)), "whole": content,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, v, "1.0.0")
+			u := m.start()
+			d := check(t, u)
+			staging := filepath.Join(update.Dir(u), "staging")
+			require.NoError(t, os.MkdirAll(staging, 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(staging, digest(content)+".part"), part, 0o600))
+			require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+			require.NoError(t, u.Apply(t.Context(), d.Update))
+			got, err := os.ReadFile(m.program)
+			require.NoError(t, err)
+			require.Equal(t, content, got)
+		})
+	}
+}
+
+// A link planted under the name of the partial file is not written through.
+func TestPlantedLink(t *testing.T) {
+	v := newVendor(t)
+	content := program("1.1.0")
+	v.release("1.1.0", content)
+	m := newMachine(t, v, "1.0.0")
+	u := m.start()
+	d := check(t, u)
+	victim := filepath.Join(t.TempDir(), "victim")
+	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	staging := filepath.Join(update.Dir(u), "staging")
+	require.NoError(t, os.MkdirAll(staging, 0o700))
+	require.NoError(t, os.Symlink(victim, filepath.Join(staging, digest(content)+".part")))
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+	got, err := os.ReadFile(victim)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(got))
+}
+
+func TestStall(t *testing.T) {
+	v := newVendor(t)
+	v.release("1.1.0", program("1.1.0"))
+	honest := update.FS(os.DirFS(v.dir))
+	mute := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+		if !strings.HasPrefix(name, "blobs/") {
+			return honest.Open(ctx, name, offset)
+		}
+		r, w := io.Pipe()
+		context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+		return r, nil
+	})
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = mute, 50*time.Millisecond })
+	u := m.start()
+	d := check(t, u)
+	var failed *update.SourceError
+	began := time.Now()
+	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
+	require.ErrorContains(t, failed, "next to nothing, arrived for too long")
+	require.Less(t, time.Since(began), 10*time.Second)
+
+	u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, u.Stage(ctx, d.Update, nil), context.DeadlineExceeded)
+}
+
+// A slow line is not a stalled one.
+func TestSlowButSteady(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 40)
+	v.release("1.1.0", content)
+	honest := update.FS(os.DirFS(v.dir))
+	slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return slowReader{r} })
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, 200*time.Millisecond })
+	u := m.start()
+	d := check(t, u)
+	began := time.Now()
+	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+	require.Greater(t, time.Since(began), 300*time.Millisecond, "longer than the stall time-out")
+}
+
+// slowReader delivers 100 bytes every 50 ms.
+type slowReader struct{ r io.Reader }
+
+func (s slowReader) Read(p []byte) (int, error) {
+	time.Sleep(50 * time.Millisecond)
+	return s.r.Read(p[:min(100, len(p))])
+}
