@@ -35,7 +35,8 @@
 // then publish. It is no package manager for shared systems: where one looks after the program, update only says
 // what is new.
 //
-// The design, and the measurements behind it, are described with the packages; start with package update, or run
+// The formats and promises are described with the packages; start with package update. Figures are in
+// docs/benchmarks.md. To see all of it at work:
 //
 //	go run ./examples/quickstart
 package fairlead

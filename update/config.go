@@ -59,7 +59,7 @@ type Wishes struct {
 
 // Trial says how a new version proves itself. The zero value has the defaults.
 type Trial struct {
-	Starts  int           // starts that neither Confirm nor Close has ended, after which the previous version comes back; 0: 3
+	Starts  int           // starts that ended in neither Confirm nor Succeeded, after which the previous version comes back; 0: 3
 	Healthy time.Duration // Run confirms a version that has run this long; 0: a minute; negative: only Confirm does
 	Probe   time.Duration // how long the probe of a staged build may take; 0: 15 s
 	// InsecureSkipProbe installs builds that were never run on this machine: for programs that do not call Start.

@@ -62,9 +62,10 @@
 // # When a start counts
 //
 // A start of a version on trial counts against it until it is confirmed: by Confirm, by Run after Trial.Healthy, or taken
-// back by [Updater.Close] when the program ends in order. So a program that runs for a moment, such as a command line
-// tool, calls Close at its end, or Confirm once its work has succeeded; then only crashes and kills count. Going back
-// happens at a start: something has to start a program that has crashed again, be it a service manager or the user.
+// back by [Updater.Succeeded]. So a program that runs for a moment, such as a command line tool, calls Confirm once its
+// work has shown that the new version works, or Succeeded at the end of every run that went well; then only failures
+// count. Going back happens at a start: something has to start a program that has crashed again, be it a service manager or
+// the user. What fails before Start is not seen at all.
 //
 // # Concurrency and permissions
 //

@@ -266,7 +266,7 @@ func TestConfirmLeavesNoTrace(t *testing.T) {
 	require.NoError(t, u.Confirm(t.Context()))
 	var none *update.NoPreviousError
 	require.ErrorAs(t, u.Rollback(t.Context(), "test"), &none)
-	require.NoError(t, u.Close())
+	require.NoError(t, u.Succeeded(t.Context()))
 	require.NoDirExists(t, update.Dir(u))
 }
 

@@ -11,9 +11,6 @@ import (
 // folder. It returns only if that fails. Deferred functions do not run, and whatever is not marked close-on-exec
 // stays open: finish the app's work first.
 func (u *Updater) Restart() error {
-	if err := u.Close(); err != nil {
-		u.log.Warn("the trial start still counts", "cause", err)
-	}
 	if err := syscall.Exec(u.program, os.Args, os.Environ()); err != nil {
 		return &os.PathError{Op: "exec", Path: u.program, Err: err}
 	}

@@ -8,9 +8,6 @@ import (
 // Restart starts the installed version as a new process with the same arguments, environment, working folder and
 // standard streams, and returns; the caller then ends this process. Windows cannot replace a process by another.
 func (u *Updater) Restart() error {
-	if err := u.Close(); err != nil {
-		u.log.Warn("the trial start still counts", "cause", err)
-	}
 	cmd := exec.Command(u.program, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {

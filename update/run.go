@@ -35,7 +35,7 @@ const (
 // is on trial, it confirms it once it has run for Trial.Healthy. Then it checks, stages and applies by schedule;
 // failures are retried with growing delays.
 //
-// It returns ErrApplied, or ctx's error; the end of ctx counts as an end of the program in order, as Close does. Calling it again after ErrApplied without a restart is of no use.
+// It returns ErrApplied, or ctx's error. Calling it again after ErrApplied without a restart is of no use.
 func (u *Updater) Run(ctx context.Context, s Schedule) error {
 	if s.Every <= 0 {
 		s.Every = defaultEvery
@@ -43,7 +43,7 @@ func (u *Updater) Run(ctx context.Context, s Schedule) error {
 	s.Every = min(s.Every, longestEvery)
 	healthy := time.Now().Add(u.cfg.Trial.Healthy)
 	if u.onTrial() && u.cfg.Trial.Healthy > 0 {
-		if err := u.sleep(ctx, u.cfg.Trial.Healthy); err != nil {
+		if err := sleep(ctx, u.cfg.Trial.Healthy); err != nil {
 			return err
 		}
 	}
@@ -52,7 +52,7 @@ func (u *Updater) Run(ctx context.Context, s Schedule) error {
 	wait := time.Duration(rand.Int64N(int64(min(firstWithin, s.Every)) + 1))
 	for {
 		u.confirmHealthy(ctx, healthy)
-		if err := u.sleep(ctx, wait); err != nil {
+		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 		err := u.turn(ctx, s)
@@ -116,18 +116,6 @@ func (u *Updater) confirmHealthy(ctx context.Context, when time.Time) {
 	if err := u.Confirm(ctx); err != nil {
 		u.log.Warn("confirming failed, and is tried again", "cause", err)
 	}
-}
-
-// sleep waits. The end of ctx is the end of the program, in order.
-func (u *Updater) sleep(ctx context.Context, d time.Duration) error {
-	err := sleep(ctx, d)
-	if err == nil {
-		return nil
-	}
-	if cerr := u.Close(); cerr != nil {
-		u.log.Warn("the trial start still counts", "cause", cerr)
-	}
-	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -118,10 +118,10 @@ func (u *Updater) settleTrial(j *journal) (Next, error) {
 	return Continue, nil
 }
 
-// Close says that the program ends in order, before its trial was decided: this start then does not count against the
-// version on trial. It is for `defer` in main; log.Fatal, os.Exit, a panic and a kill pass it by, and count. Without a
-// trial it does nothing. The Updater stays usable.
-func (u *Updater) Close() error {
+// Succeeded says that this run of the program has ended well, before its trial was decided: the start then does not
+// count against the version on trial. Call it at the successful end of main, never in a defer that an error passes
+// through: a program that fails on its data fails in order, too. Without a trial it does nothing.
+func (u *Updater) Succeeded(ctx context.Context) error {
 	u.mu.Lock()
 	onTrial := u.heldTrial != nil
 	u.mu.Unlock()
@@ -129,7 +129,7 @@ func (u *Updater) Close() error {
 		return nil
 	}
 	defer u.endTrial()
-	return u.change(context.Background(), func(j *journal) error {
+	return u.change(ctx, func(j *journal) error {
 		if j.Phase == trial && u.isRunning(j.To) && j.Starts > 0 {
 			j.Starts--
 		}

@@ -81,16 +81,16 @@ func TestTrialCountsProcessesNotWindows(t *testing.T) {
 	require.NoError(t, first.Confirm(t.Context()))
 }
 
-// A program that ends in order proves nothing against the new version, however often it runs.
-func TestCloseDoesNotCount(t *testing.T) {
+// A run that went well proves nothing against the new version, however short it was.
+func TestSuccessDoesNotCount(t *testing.T) {
 	v := newVendor(t)
 	v.release("1.1.0", program("1.1.0"))
 	m := newMachine(t, v, "1.0.0")
 	m.updateTo(m.start(), "1.1.0")
 	for range 10 {
 		u := m.start()
-		require.NoError(t, u.Close())
-		require.NoError(t, u.Close())
+		require.NoError(t, u.Succeeded(t.Context()))
+		require.NoError(t, u.Succeeded(t.Context()))
 	}
 	require.Equal(t, "1.1.0", m.version())
 	for range 4 {

@@ -27,7 +27,6 @@ func main() {
 	check(err)
 	up, err := update.New(update.Config{Product: "notes", Channel: "stable", Version: version, Root: root, Source: source, Logger: slog.Default()})
 	check(err)
-	defer func() { check(up.Close()) }()    // the program ends in order: that does not count against a new version
 	switch next, _ := up.Start(ctx); next { // first thing in main
 	case update.Exit:
 		return // this start was only the probe of a new version

@@ -56,7 +56,6 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = up.Close() }() // ends in order: that does not count against a new version
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	next, err := up.Start(ctx)
@@ -76,7 +75,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, up, &page{book: book}, settings{addr: *addr, every: *every, log: log})
+	if err := serve(ctx, up, &page{book: book}, settings{addr: *addr, every: *every, log: log}); err != nil {
+		return err
+	}
+	return up.Succeeded(context.WithoutCancel(ctx)) // stopped on demand: that does not count against a new version
 }
 
 func newUpdater(licence string, healthy time.Duration, log *slog.Logger) (*update.Updater, error) {
