@@ -326,9 +326,9 @@ func TestNewRefusesAnIncompleteConfiguration(t *testing.T) {
 		"Dir is missing":      func(c *Config) { c.Dir = "" },
 		"Source is missing":   func(c *Config) { c.Source = nil },
 		"can not be negative": func(c *Config) { c.MaxStaleness = -1 },
-		"not enough sign":     func(c *Config) { c.Root = flip(c.Root) },
-		"not a JSON object":   func(c *Config) { c.Root = []byte("[]") },
-		"longer than":         func(c *Config) { c.Root = append(bytes.Repeat([]byte(" "), maxRoot), c.Root...) },
+		"Config.Root is no root metadata that verifies by itself": func(c *Config) { c.Root = flip(c.Root) },
+		"not a JSON object": func(c *Config) { c.Root = []byte("[]") },
+		"longer than":       func(c *Config) { c.Root = append(bytes.Repeat([]byte(" "), maxRoot), c.Root...) },
 	} {
 		cfg := r.config(dir, nil)
 		change(&cfg)
