@@ -34,6 +34,8 @@ func scanArtifact(ctx context.Context, product string, n NewArtifact, progress p
 		return a, err
 	} else if !info.Mode().IsRegular() { // opening a FIFO would wait for ever
 		return a, errors.New("is not a regular file")
+	} else if info.Size() == 0 {
+		return a, errors.New("is empty; was it built?")
 	}
 	f, err := os.Open(n.Path)
 	if err != nil {
@@ -48,6 +50,9 @@ func scanArtifact(ctx context.Context, product string, n NewArtifact, progress p
 	files := &fileList{platform: n.Platform}
 	switch a.Format {
 	case channel.Raw:
+		if err := checkBinary(f, n.Platform); err != nil {
+			return a, err
+		}
 		a.Blob, err = hashFile(ctx, f, progress)
 		if a.Executable == "" {
 			a.Executable = product

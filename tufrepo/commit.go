@@ -43,7 +43,7 @@ const maxOrphans = 100
 // new root), and the edits are to be repeated on a freshly opened repository. After any other error the repository can be committed again. After
 // success r stands for the repository as committed.
 func (r *Repo) Commit(ctx context.Context, signers ...*Signer) (CommitResult, error) {
-	if len(r.changed) == 0 && len(r.files) == 0 {
+	if len(r.changed) == 0 && len(r.files) == 0 && len(r.blobs) == 0 {
 		return CommitResult{}, nil
 	}
 	b, err := r.prepare(signers)
@@ -278,7 +278,9 @@ func blobName(sum string) string { return channel.BlobPath(sum) }
 
 func (c *committer) writeBlob(ctx context.Context, sum string, b pendingBlob) error {
 	name, cond := blobName(sum), IfAbsent()
-	if sizer, ok := c.repo.store.(Sizer); ok {
+	if b.damaged {
+		cond = Always()
+	} else if sizer, ok := c.repo.store.(Sizer); ok {
 		switch size, err := sizer.Size(ctx, name); {
 		case err == nil && size == b.length:
 			c.result.Skipped++

@@ -1,6 +1,7 @@
 package tufrepo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -177,9 +178,17 @@ func (r *Repo) SetRollout(product, channelName, version string, rollout *channel
 		if rel.State == channel.Withdrawn {
 			return errors.New("is withdrawn: there is nothing to roll out")
 		}
-		rel.Rollout = rollout
+		if !sameShare(rel.Rollout, rollout) {
+			rel.Rollout = rollout
+		}
 		return nil
 	}, "set the rollout of %s %s in %s")
+}
+
+// sameShare reports whether both are one share for good, and the same: then it does not matter when they started.
+func sameShare(a, b *channel.Rollout) bool {
+	flat := func(r *channel.Rollout) bool { return r != nil && r.Duration == 0 && r.From == r.To }
+	return flat(a) && flat(b) && a.To == b.To
 }
 
 // Hold keeps a release from whoever does not have it yet. reason is for people, and required.
@@ -234,7 +243,7 @@ func (r *Repo) Withdraw(product, channelName, version, reason, revertTo string) 
 	}, "withdraw %s %s in %s")
 }
 
-// edit changes one line of a channel. change's error is what does not fit.
+// edit changes one line of a channel, unless it is that way already. change's error is what does not fit.
 func (r *Repo) edit(product, channelName, version string, change func(*channel.Release) error, words string) (channel.Release, error) {
 	if channelName == archiveChannel {
 		return channel.Release{}, &StateError{fmt.Sprintf("%s %s", product, version), "is archived: no installation reads its line any more"}
@@ -243,8 +252,15 @@ func (r *Repo) edit(product, channelName, version string, change func(*channel.R
 	if err != nil {
 		return rel, err
 	}
+	before, err := rel.Custom()
+	if err != nil {
+		return rel, err
+	}
 	if err := change(&rel); err != nil {
 		return rel, &StateError{fmt.Sprintf("%s %s in %s", product, version, channelName), err.Error()}
+	}
+	if after, err := rel.Custom(); err == nil && bytes.Equal(before, after) {
+		return rel, nil // done already: nothing to sign
 	}
 	if err := r.put(product, channelName, rel); err != nil {
 		return rel, err

@@ -52,6 +52,8 @@ type pendingFile struct {
 type pendingBlob struct {
 	path   string // on the publisher's machine
 	length int64
+
+	damaged bool // what the store has under its name, if anything, is to be replaced
 }
 
 // Open loads a repository and checks every signature, threshold, version, length and hash, from the trusted root on.

@@ -57,8 +57,8 @@ type NewAttachment struct {
 //
 // A version stands for the same bytes for ever, in all channels of a product: with other bytes it is refused with a
 // [*VersionReusedError]. With the same bytes nothing changes if it is listed in this channel already (so a release job
-// can be run again; the line stays as it is, a hold or rollout included), and otherwise it is listed as it was
-// published first.
+// can be run again; the line stays as it is, a hold or rollout included) but that blobs which the store lost, or holds
+// damaged, are put back; and otherwise it is listed as it was published first.
 func (r *Repo) Release(ctx context.Context, product, channelName string, n NewRelease) (channel.Release, error) {
 	if channelName == archiveChannel {
 		return channel.Release{}, &StateError{"channel " + archiveChannel, "is where old releases go; release to another"}
@@ -84,7 +84,10 @@ func (r *Repo) Release(ctx context.Context, product, channelName string, n NewRe
 	}
 	rel.Manifest, rel.Published = blobOf(data), m.Published
 	if there, err := r.entry(product, channelName, n.Version); err == nil {
-		return there, sameTerms(product, channelName, there, rel)
+		if err := sameTerms(product, channelName, there, rel); err != nil {
+			return there, err
+		}
+		return there, r.restoreBlobs(ctx, fmt.Sprintf("%s %s", product, n.Version), sources)
 	}
 	if rel.Seq, err = r.nextSeq(product, channelName); err != nil {
 		return rel, err
@@ -143,7 +146,7 @@ func (r *Repo) fillManifest(ctx context.Context, m *channel.Manifest, n NewRelea
 			return &ArtifactError{a.Path, err}
 		}
 		m.Artifacts = append(m.Artifacts, scanned)
-		sources[scanned.SHA256] = pendingBlob{a.Path, scanned.Length}
+		sources[scanned.SHA256] = pendingBlob{path: a.Path, length: scanned.Length}
 	}
 	if n.Notes != nil {
 		notes, err := r.attach(ctx, *n.Notes, sources)
@@ -189,7 +192,7 @@ func (r *Repo) attach(ctx context.Context, a NewAttachment, sources map[string]p
 	if err != nil {
 		return channel.Attachment{}, &ArtifactError{a.Path, err}
 	}
-	sources[blob.SHA256] = pendingBlob{a.Path, blob.Length}
+	sources[blob.SHA256] = pendingBlob{path: a.Path, length: blob.Length}
 	return channel.Attachment{Name: a.Name, MediaType: a.MediaType, Blob: blob}, nil
 }
 

@@ -7,9 +7,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,8 +77,15 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "publish", Short: "Sign releases into a repository of static files", Long: rootLong,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
-		RunE:              noVerb,
 		PersistentPreRunE: a.prepare,
+	}
+	showVersion := root.Flags().Bool("version", false, "print the version of publish")
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *showVersion && len(args) == 0 {
+			a.result = moduleVersion()
+			return nil
+		}
+		return noVerb(cmd, args)
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.repoDir, "repo", "updates", "the repository's folder")
@@ -84,6 +95,10 @@ func (a *app) rootCommand() *cobra.Command {
 	f.BoolVar(&a.out.quiet, "quiet", false, "no talk and no progress on standard error, only warnings and errors")
 	f.StringVar(&a.passphraseFile, "passphrase-file", "", "read the passphrase of the key files from this file\n(else from PUBLISH_PASSPHRASE, else from the terminal)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var number *strconv.NumError
+		if text, _, ok := strings.Cut(err.Error(), ": strconv."); ok && errors.As(err, &number) {
+			return usagef("see `"+cmd.CommandPath()+" --help`", "%s: it is no whole number", text)
+		}
 		return usagef("see `"+cmd.CommandPath()+" --help`", "%v", err)
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -108,6 +123,22 @@ func (a *app) prepare(*cobra.Command, []string) error {
 	a.now = func() time.Time { return at.UTC() }
 	a.out.talk("the time is taken to be %s (PUBLISH_NOW)", moment(at))
 	return nil
+}
+
+type version struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+}
+
+func (v *version) text(p *page) { p.line("publish %s (%s)", v.Version, v.Go) }
+
+// moduleVersion is what the linker noted of the module.
+func moduleVersion() *version {
+	v := &version{Version: "(devel)", Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		v.Version = info.Main.Version
+	}
+	return v
 }
 
 // group makes a command that only has verbs below it.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,9 +65,20 @@ func (a *app) release(ctx context.Context, o releaseOptions) (result, error) {
 	if err := o.find(repo); err != nil {
 		return nil, err
 	}
+	old, listed, err := o.listed(repo, o.release.Version)
+	if err != nil {
+		return nil, err
+	}
 	r, err := repo.Release(ctx, o.product, o.channel, o.release)
 	if err != nil {
 		return nil, err
+	}
+	if listed {
+		if err := o.checkStanding(old); err != nil {
+			return nil, err
+		}
+	} else {
+		a.warnFrom(repo, o, r)
 	}
 	e := &edited{Product: o.product, Channel: o.channel, Releases: []channel.Release{r}}
 	if o.dryRun {
@@ -97,8 +109,10 @@ func (a *app) readRelease(o *releaseOptions) (err error) {
 		if err != nil {
 			return err
 		}
-		na.Executable = executable(o.executables, na.Platform)
 		n.Artifacts = append(n.Artifacts, na)
+	}
+	if err := o.nameExecutables(); err != nil {
+		return err
 	}
 	if o.notes != "" {
 		n.Notes = &tufrepo.NewAttachment{Path: o.notes}
@@ -110,17 +124,69 @@ func (a *app) readRelease(o *releaseOptions) (err error) {
 	return err
 }
 
-// executable is the program's path in the artifact for p: as given for p, or for all.
-func executable(flags []string, p channel.Platform) (path string) {
-	for _, s := range flags {
-		platform, name, ok := strings.Cut(s, "=")
-		if !ok {
-			path = s
-		} else if platform == p.String() {
-			return name
+// checkStanding refuses a release again, of what is listed, with a flag that says otherwise than what stands.
+func (o *releaseOptions) checkStanding(there channel.Release) error {
+	what := fmt.Sprintf("%s %s is published in %s already", o.product, there.Version, o.channel)
+	if o.release.Hold != "" && (there.State != channel.Held || there.Reason != o.release.Hold) {
+		return failf(exitFailed, "state", fmt.Sprintf("run `publish hold %s --reason %q`", there.Version, o.release.Hold),
+			"%s, and is not on hold for the reason %q", what, o.release.Hold)
+	}
+	if o.rollout != "" {
+		return checkRollout(what, there, o.release.Rollout)
+	}
+	return nil
+}
+
+// checkRollout compares all of two rollouts but their starts.
+func checkRollout(what string, there channel.Release, asked *channel.Rollout) error {
+	terms := func(r *channel.Rollout) channel.Rollout {
+		if r == nil {
+			return channel.Rollout{From: channel.Everybody, To: channel.Everybody}
+		}
+		return channel.Rollout{From: r.From, To: r.To, Duration: r.Duration}
+	}
+	if terms(there.Rollout) == terms(asked) {
+		return nil
+	}
+	return failf(exitFailed, "state", fmt.Sprintf("run `publish rollout %s SHARE`", there.Version), "%s, with another rollout than --rollout says", what)
+}
+
+// warnFrom says if no version can be updated to a new release directly: nobody would ever get it.
+func (a *app) warnFrom(repo *tufrepo.Repo, o releaseOptions, r channel.Release) {
+	list, err := repo.Releases(o.product, o.channel)
+	if r.From != "" && err == nil && !reachable(r, list) {
+		a.out.warn("--from %q holds for no version below %s: nobody can be updated to it", r.From, r.Version)
+	}
+}
+
+// nameExecutables reads --executable: a path for the archive of one platform, or for all archives.
+func (o *releaseOptions) nameExecutables() error {
+	for _, s := range o.executables {
+		platform, name, one := strings.Cut(s, "=")
+		if !one {
+			name = s
+		}
+		used := false
+		for i := range o.release.Artifacts {
+			switch a := &o.release.Artifacts[i]; {
+			case one && a.Platform.String() != platform || !isArchive(a.Path):
+			case one || a.Executable == "":
+				a.Executable, used = name, true
+			default:
+				used = true // it has one of its own
+			}
+		}
+		if !used {
+			return usagef("leave it out if the artifact is the program itself", "--executable %s names the program in an archive, and there is no archive for it", s)
 		}
 	}
-	return path
+	return nil
+}
+
+// isArchive tells an archive by its name, as package tufrepo does.
+func isArchive(path string) bool {
+	lower := strings.ToLower(path)
+	return strings.HasSuffix(lower, ".tar.gz") || strings.HasSuffix(lower, ".tgz") || strings.HasSuffix(lower, ".zip")
 }
 
 func (a *app) promoteCommand() *cobra.Command {
@@ -148,14 +214,30 @@ func (a *app) promoteCommand() *cobra.Command {
 		}
 		w.channel = to
 		return a.edit(ctx, w, func(_ context.Context, repo *tufrepo.Repo, w where) ([]channel.Release, error) {
-			source := where{w.product, from}
+			source := where{product: w.product, channel: from}
 			if err := source.find(repo); err != nil {
 				return nil, err
 			}
-			if _, err := source.release(repo, args[0]); err != nil {
+			found, err := source.release(repo, args[0])
+			if err != nil {
 				return nil, err
 			}
-			return one(repo.Promote(w.product, args[0], from, to, r))
+			old, listed, err := w.listed(repo, args[0])
+			if err != nil {
+				return nil, err
+			}
+			promoted, err := repo.Promote(w.product, args[0], from, to, r)
+			switch {
+			case err != nil:
+				return nil, err
+			case listed && rollout != "":
+				if err := checkRollout(fmt.Sprintf("%s %s is published in %s already", w.product, args[0], to), old, r); err != nil {
+					return nil, err
+				}
+			case !listed && to == "stable" && found.Semver() != nil && found.Semver().Prerelease() != "":
+				a.out.warn("%s is a pre-release, and goes to stable", args[0])
+			}
+			return one(promoted, nil)
 		})
 	})
 }
@@ -274,6 +356,7 @@ needs the targets key.`,
 		if keep < 1 {
 			return nil, usagef("keep at least 1", "--keep %d is not a number of releases", keep)
 		}
+		w.archiving = true
 		return a.edit(ctx, w, func(_ context.Context, repo *tufrepo.Repo, w where) ([]channel.Release, error) {
 			return repo.Archive(w.product, w.channel, keep)
 		})

@@ -130,6 +130,8 @@ func explainKeys(err error) *failure {
 	case errors.As(err, &missing):
 		return &failure{Code: "missing_keys", exit: exitKeys, Message: missingText(err),
 			Hint: "put the private key into the --keys folder; `publish keys show` says which keys there are"}
+	case errors.As(err, &keyFile) && errors.Is(err, fs.ErrNotExist):
+		return &failure{Code: "no_file", exit: exitUsage, Hint: "check the path " + keyFile.Path}
 	case errors.As(err, &keyFile):
 		return &failure{Code: "key_file", exit: exitKeys, Hint: keyFileHint(keyFile)}
 	case errors.As(err, &kind):

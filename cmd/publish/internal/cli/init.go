@@ -126,6 +126,9 @@ func initRoles(o initOptions) ([]string, error) {
 	}
 	roles := slices.Clone(topRoles)
 	for _, c := range o.channels {
+		if err := checkReserved(o.product, c); err != nil {
+			return nil, err
+		}
 		if err := channel.CheckName("channel", c); err != nil {
 			return nil, err
 		}
@@ -139,6 +142,17 @@ func initRoles(o initOptions) ([]string, error) {
 		roles = append(roles, "license")
 	}
 	return roles, nil
+}
+
+// checkReserved refuses, before any key is made, names that the repository would refuse.
+func checkReserved(product, channelName string) error {
+	switch {
+	case product == "license":
+		return &tufrepo.StateError{What: "product license", Detail: "would share its paths with the licence role; choose another name"}
+	case channelName == archive:
+		return &tufrepo.StateError{What: "channel " + archive, Detail: "is where old releases go; choose another name"}
+	}
+	return nil
 }
 
 // roleKeys reads the public keys given, makes the keys that are missing, and returns the keys of every role.
@@ -188,6 +202,9 @@ func givenKeys(flags []string) (map[string][]tufrepo.PublicKey, error) {
 			return nil, usagef("write it as --key root=alice.pub", "--key %s is not ROLE=FILE", s)
 		}
 		public, err := readPublic(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, failf(exitKeys, "key_file", "it must be a public key in PEM, as `publish keys new` writes beside the private one", "--key %s: %s", s, plain(err))
 		}
@@ -237,12 +254,15 @@ func (a *app) channelCommand() *cobra.Command {
 	}
 	add.Flags().BoolVar(&insecure, "insecure-no-passphrase", false, "write the new key unencrypted: for throw-away repositories only")
 	return group("channel", "Add channels and products", a.run(add, func(ctx context.Context, args []string) (result, error) {
-		return a.addChannel(ctx, where{args[0], args[1]}, insecure)
+		return a.addChannel(ctx, where{product: args[0], channel: args[1]}, insecure)
 	}))
 }
 
 func (a *app) addChannel(ctx context.Context, w where, insecure bool) (result, error) {
 	if err := errors.Join(channel.CheckName("product", w.product), channel.CheckName("channel", w.channel)); err != nil {
+		return nil, err
+	}
+	if err := checkReserved(w.product, w.channel); err != nil {
 		return nil, err
 	}
 	repo, err := a.open(ctx, a.now())

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +59,7 @@ func (a *app) inspect(path, keyring, at string) (result, error) {
 	if keyring != "" {
 		ring, err = readKeyring(keyring)
 	} else {
-		ring, err = a.folderKeyring([]string{said.keyID})
+		ring, err = a.ringOf(said.keyID)
 	}
 	if err != nil {
 		return out, err
@@ -67,6 +69,21 @@ func (a *app) inspect(path, keyring, at string) (result, error) {
 		return out, failf(exitVerify, "claims", "ask its issuer for another", "%s names no issuer or no product", path)
 	}
 	return out, out.judge(v.Status(token, now))
+}
+
+// ringOf is the key in the keys folder that a token says it was signed with. The id is what somebody wrote: it must not
+// lead to advice to make a key of that name.
+func (a *app) ringOf(id string) (*license.Keyring, error) {
+	unknown := failf(exitVerify, "not_authentic", "name the folder of your issuer keys with --keys, or their key ring with --keyring",
+		"the licence cannot be believed: it is signed with a key that is not among yours (it says %q)", id)
+	if checkKeyName(id) != nil {
+		return nil, unknown
+	}
+	ring, err := a.folderKeyring([]string{id})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, unknown
+	}
+	return ring, err
 }
 
 func (i *inspected) judge(s license.Status) error {
@@ -88,6 +105,10 @@ func (i *inspected) judge(s license.Status) error {
 	switch s.State {
 	case license.Valid, license.ExpiringSoon, license.Grace:
 		return nil
+	}
+	if s.State == license.NotYetValid && i.Until != nil {
+		return failf(exitExpiring, i.State, "it starts on "+moment(*i.Until)+"; --at judges at another time",
+			"the licence is genuine and does not hold yet: it starts on %s", moment(*i.Until))
 	}
 	return failf(exitExpiring, i.State, "renew it with `publish license issue`, the same --id and a higher --seq", "the licence is genuine and does not hold: %s", i.State)
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -111,6 +113,8 @@ func (a *app) keysToShow(files []string) ([]*keyFile, error) {
 	for _, path := range files {
 		kind, err := pemKind(path)
 		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, err
 		case err != nil:
 			return nil, failf(exitKeys, "key_file", "check the path", "%s", plain(err))
 		case kind == "PUBLIC KEY":

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +49,7 @@ key ring, a JWK set of public keys, is printed; with --keyring the key is added 
 		a.run(create, func(ctx context.Context, args []string) (result, error) {
 			return a.newIssuerKey(ctx, issuerKey{args[0], algorithm, file, insecure})
 		}),
-		a.run(show, func(_ context.Context, args []string) (result, error) { return a.showKeyring(args) }))
+		a.run(show, func(ctx context.Context, args []string) (result, error) { return a.showKeyring(ctx, args) }))
 }
 
 type issuerKey struct {
@@ -119,12 +120,44 @@ func readKeyring(path string) (*license.Keyring, error) {
 	return ring, nil
 }
 
-func (a *app) showKeyring(ids []string) (result, error) {
+func (a *app) showKeyring(ctx context.Context, ids []string) (result, error) {
 	ring, err := a.folderKeyring(ids)
 	if err != nil {
 		return nil, err
 	}
+	for _, k := range ring.Keys() {
+		if err := a.checkIssuerKey(ctx, k.ID, k.Public); err != nil {
+			return nil, err
+		}
+	}
 	return keyringResult{ring}, nil
+}
+
+// checkIssuerKey refuses a key that a role of the repository names, if the repository is here: who issues licences
+// could sign releases with it, and whoever steals the one has the other.
+func (a *app) checkIssuerKey(ctx context.Context, name string, public crypto.PublicKey) error {
+	if _, err := os.Stat(filepath.Join(a.repoDir, rootFile)); err != nil {
+		return nil
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return err
+	}
+	key, err := tufrepo.ParsePublicKey(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	if err != nil {
+		return err
+	}
+	repo, err := a.open(ctx, a.now())
+	if err != nil {
+		return err
+	}
+	for _, s := range repo.Status() {
+		if slices.Contains(s.KeyIDs, key.ID()) {
+			return failf(exitKeys, "key_file", "make a key for licences alone, with `publish license keys new ID`",
+				"%s is a key of the repository: its role %s names it", name, s.Role)
+		}
+	}
+	return nil
 }
 
 // folderKeyring makes a key ring of public keys in the keys folder.
@@ -137,7 +170,9 @@ func (a *app) folderKeyring(ids []string) (*license.Keyring, error) {
 		path := filepath.Join(a.keysDir, id+".pub")
 		public, err := readPublic(path)
 		if err != nil {
-			return nil, failf(exitKeys, "missing_keys", "name the folder with --keys, or make the key with `publish license keys new "+id+"`", "%s", plain(err))
+			f := failf(exitKeys, "missing_keys", "name the folder with --keys, or make the key with `publish license keys new "+id+"`", "%s", plain(err))
+			f.err = err
+			return nil, f
 		}
 		key, err := cryptoKey(public)
 		if err != nil {
@@ -219,6 +254,9 @@ func (a *app) issue(ctx context.Context, o issueOptions) (result, error) {
 	if o.keyID == "" {
 		o.keyID = strings.TrimSuffix(filepath.Base(o.key), ".pem")
 	}
+	if err := a.checkIssuerKey(ctx, o.key, key.Public()); err != nil {
+		return nil, err
+	}
 	issuer, err := license.NewIssuer(key, o.keyID, o.issuer)
 	if err != nil {
 		return nil, usagef("see `publish license issue --help`", "%s", plain(err))
@@ -240,6 +278,9 @@ var endOfTime = time.Date(2199, 12, 31, 23, 59, 59, 0, time.UTC)
 func (o *issueOptions) dates(l *license.License) (err error) {
 	if l.Grace, err = duration("grace", o.grace); err != nil {
 		return err
+	}
+	if l.Grace > license.MaxGrace {
+		return usagef("write at most --grace "+span(license.MaxGrace), "--grace %s is longer than %s", o.grace, span(license.MaxGrace))
 	}
 	l.Expires = endOfTime
 	if o.until != "never" {

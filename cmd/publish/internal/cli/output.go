@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -114,27 +116,38 @@ func (o *output) printJSON(res result, f *failure) error {
 	if f == nil {
 		return o.encode(res)
 	}
-	object := map[string]json.RawMessage{}
-	if res != nil {
-		data, err := json.Marshal(res)
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(data, &object); err != nil {
-			return err
-		}
+	failed, err := compact(struct {
+		Error *failure `json:"error"`
+	}{f})
+	if err != nil || res == nil {
+		return cmp.Or(err, o.encode(json.RawMessage(failed)))
 	}
-	data, err := json.Marshal(f)
+	object, err := compact(res)
 	if err != nil {
 		return err
 	}
-	object["error"] = data
-	return o.encode(object)
+	// The members stay in their order, so the two objects are joined as text.
+	if object = bytes.TrimSuffix(object, []byte("}")); len(object) > 1 {
+		object = append(object, ',')
+	}
+	return o.encode(json.RawMessage(append(object, failed[1:]...)))
+}
+
+// compact encodes v as encode does, on one line.
+func compact(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	err := newEncoder(&buf).Encode(v)
+	return bytes.TrimSpace(buf.Bytes()), err
+}
+
+func newEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // constraints are full of < and >
+	return enc
 }
 
 func (o *output) encode(v any) error {
-	enc := json.NewEncoder(o.stdout)
-	enc.SetEscapeHTML(false) // constraints are full of < and >
+	enc := newEncoder(o.stdout)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }
@@ -236,6 +249,10 @@ func (c *created) text(p *page) { p.line("%s", c.Root) }
 
 func (e *edited) text(p *page) {
 	for _, r := range e.Releases {
+		if e.archived {
+			p.line("%s/%s: %s moved to archive", e.Product, e.Channel, r.Version)
+			continue
+		}
 		p.row(append([]string{e.Product + "/" + e.Channel}, releaseCells(r, e.now)...)...)
 	}
 	for _, s := range e.Signed {

@@ -148,6 +148,10 @@ func keyCounts(flags []string) (map[string]keyCount, error) {
 		if hasM {
 			of, err2 = strconv.Atoi(m)
 		}
+		if err == nil && err2 == nil && of > 0 && need > of {
+			return nil, usagef("the first number is how many must sign, the second how many keys there are, such as root=2/3",
+				"--threshold %s asks for %d signatures of %d keys", s, need, of)
+		}
 		if !ok || role == "" || err != nil || err2 != nil || need < 1 || of < need || of > 32 {
 			return nil, usagef("write it as --threshold root=2 (two of two keys) or --threshold root=2/3 (two of three)", "--threshold %s is not ROLE=NUMBER", s)
 		}
@@ -164,8 +168,12 @@ func entitlements(flags []string) (map[string]any, error) {
 	out := map[string]any{}
 	for _, s := range flags {
 		code, value, ok := strings.Cut(s, "=")
+		if code == "" {
+			return nil, usagef("write it as --entitlement pro, seats=25 or edition=gold", "--entitlement %q has no code", s)
+		}
 		if err := channel.CheckEntitlement(code); err != nil {
-			return nil, err
+			return nil, failf(exitUsage, "invalid", "write it as --entitlement pro, seats=25 or edition=gold",
+				"--entitlement %s: the code is of lower-case letters, digits, dots, dashes and underscores", s)
 		}
 		if _, twice := out[code]; twice {
 			return nil, usagef("give each code once", "--entitlement %s is given twice", code)

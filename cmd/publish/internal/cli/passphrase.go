@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/term"
@@ -46,6 +47,9 @@ func (a *app) askPassphrase(ctx context.Context, isNew bool) (secret []byte, err
 
 func readPassphrase(path string) ([]byte, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, failf(exitUsage, "no_file", "check the path after --passphrase-file", "%v", err)
+	}
 	if err != nil {
 		return nil, failf(exitKeys, "no_passphrase", "check the path after --passphrase-file", "%v", err)
 	}
@@ -62,8 +66,19 @@ func readPassphrase(path string) ([]byte, error) {
 	return secret, nil
 }
 
-func (a *app) typedPassphrase(ctx context.Context, isNew bool) ([]byte, error) {
-	secret, err := a.typed(ctx, "passphrase of the key files: ")
+func (a *app) typedPassphrase(ctx context.Context, isNew bool) (secret []byte, err error) {
+	fd := int(a.sys.Stdin.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	// Before the first question and until after the last: what is typed at once would be seen, for ReadPassword comes
+	// after the question.
+	if err := echoOff(a.sys.Stdin); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, term.Restore(fd, before)) }()
+	secret, err = a.typed(ctx, "passphrase of the key files: ")
 	if err != nil {
 		return nil, err
 	}
@@ -84,13 +99,9 @@ func (a *app) typedPassphrase(ctx context.Context, isNew bool) ([]byte, error) {
 }
 
 // typed asks at the terminal, without echo. An interrupt ends the question: the read itself cannot be ended, so it is
-// left behind, and the terminal is put back as it was.
+// left behind.
 func (a *app) typed(ctx context.Context, prompt string) ([]byte, error) {
 	fd := int(a.sys.Stdin.Fd())
-	before, err := term.GetState(fd)
-	if err != nil {
-		return nil, err
-	}
 	_, _ = fmt.Fprint(a.sys.Stderr, "publish: "+prompt)
 	defer func() { _, _ = fmt.Fprintln(a.sys.Stderr) }()
 	type answer struct {
@@ -106,6 +117,6 @@ func (a *app) typed(ctx context.Context, prompt string) ([]byte, error) {
 	case got := <-answered:
 		return got.secret, got.err
 	case <-ctx.Done():
-		return nil, errors.Join(ctx.Err(), term.Restore(fd, before))
+		return nil, ctx.Err()
 	}
 }

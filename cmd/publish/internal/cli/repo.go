@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -53,11 +54,25 @@ func (a *app) noRepository() error {
 }
 
 // where says which list of releases is meant.
-type where struct{ product, channel string }
+type where struct {
+	product, channel string
+	archiving        bool // what is edited leaves the channel
+}
 
 func (w *where) flags(cmd *cobra.Command) {
 	w.productFlag(cmd)
 	cmd.Flags().StringVar(&w.channel, "channel", "", "the channel (may be left out if there is only one)")
+}
+
+// words names what was asked for.
+func (w *where) words() string {
+	switch {
+	case w.product == "":
+		return fmt.Sprintf("channel %q", w.channel)
+	case w.channel == "":
+		return fmt.Sprintf("product %q", w.product)
+	}
+	return fmt.Sprintf("channel %q of product %q", w.channel, w.product)
 }
 
 func (w *where) productFlag(cmd *cobra.Command) {
@@ -86,16 +101,34 @@ func (w *where) findProduct(repo *tufrepo.Repo) error {
 func choose(name *string, what, of string, known []string) error {
 	list := strings.Join(known, ", ")
 	switch {
+	case *name != "" && !slices.Contains(known, *name):
+		hint := "`publish channel add PRODUCT CHANNEL` makes one"
+		if len(known) > 0 {
+			hint = "there is " + list + "; `publish channel add` makes another"
+		}
+		return failf(exitUsage, "not_found", hint, "%q is no %s %s", *name, what, of)
 	case len(known) == 0:
 		return usagef("add one with `publish channel add PRODUCT CHANNEL`", "there is no %s %s", what, of)
 	case *name == "" && len(known) == 1:
 		*name = known[0]
 	case *name == "":
 		return usagef("name it with --"+what, "there are several %ss %s: %s", what, of, list)
-	case !slices.Contains(known, *name):
-		return usagef("there is "+list+"; `publish channel add` makes another", "%q is no %s %s", *name, what, of)
 	}
 	return nil
+}
+
+// listed looks up one release of the list, which need not be there.
+func (w *where) listed(repo *tufrepo.Repo, version string) (channel.Release, bool, error) {
+	list, err := repo.Releases(w.product, w.channel)
+	if err != nil {
+		return channel.Release{}, false, err
+	}
+	for _, r := range list {
+		if r.Version == version {
+			return r, true, nil
+		}
+	}
+	return channel.Release{}, false, nil
 }
 
 // release looks up one release of the list.
@@ -103,16 +136,11 @@ func (w *where) release(repo *tufrepo.Repo, version string) (channel.Release, er
 	if _, err := channel.ParseVersion(version); err != nil {
 		return channel.Release{}, err
 	}
-	list, err := repo.Releases(w.product, w.channel)
-	if err != nil {
-		return channel.Release{}, err
+	r, listed, err := w.listed(repo, version)
+	if err != nil || listed {
+		return r, err
 	}
-	for _, r := range list {
-		if r.Version == version {
-			return r, nil
-		}
-	}
-	return channel.Release{}, usagef("`publish list` shows the releases there are", "%s has no release %s in %s", w.product, version, w.channel)
+	return r, failf(exitUsage, "not_found", "`publish list` shows the releases there are", "%s has no release %s in %s", w.product, version, w.channel)
 }
 
 // An editing verb changes one open repository; commit signs and writes it.
@@ -126,7 +154,8 @@ type edited struct {
 	Files    int               `json:"files"`             // written, or to be written
 	Bytes    int64             `json:"bytes"`             // of artifacts and other blobs among them
 
-	now time.Time
+	now      time.Time
+	archived bool // the releases left the channel
 }
 
 type signedRole struct {
@@ -229,7 +258,7 @@ func (a *app) edit(ctx context.Context, w where, change edit) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.publish(ctx, repo, &edited{Product: w.product, Channel: w.channel, Releases: releases})
+	return a.publish(ctx, repo, &edited{Product: w.product, Channel: w.channel, Releases: releases, archived: w.archiving})
 }
 
 // publish is commit, as the end of a verb.

@@ -170,7 +170,7 @@ func (a *app) listCommand() *cobra.Command {
 		}
 		found, err := lists(repo, w, a.now())
 		if err == nil && len(found) == 0 {
-			return nil, usagef("`publish status` shows what there is", "there is no such channel")
+			return nil, failf(exitUsage, "not_found", "`publish status` shows what there is", "there is no %s", w.words())
 		}
 		return &listing{found}, err
 	})
@@ -216,8 +216,12 @@ func (a *app) refresh(ctx context.Context) (result, error) {
 		if st.State == "expired" {
 			expired = append(expired, s.Role)
 		}
-		a.out.warn("%s is due for signing until %s, and cannot be signed here: it takes %d of the keys %s, and a parent that lasts",
-			s.Role, moment(s.Expires), s.Threshold, strings.Join(short(s.KeyIDs), ", "))
+		when := "is due for signing until"
+		if st.State == "expired" {
+			when = "was due for signing, expired on"
+		}
+		a.out.warn("%s %s %s, and cannot be signed here: it takes %d of the keys %s, and a parent that lasts",
+			s.Role, when, moment(s.Expires), s.Threshold, strings.Join(short(s.KeyIDs), ", "))
 	}
 	r.now, r.Changes = now, repo.Changes()
 	if err := a.commitWith(ctx, repo, &r.edited, signers); err != nil {
