@@ -3,7 +3,6 @@
 package update_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,8 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -116,16 +115,24 @@ func (j *benchJob) run(b *testing.B, name string) (seconds, peak float64) {
 	cmd.Env = append(os.Environ(), benchVariable+"="+string(text))
 	output, err := cmd.Output()
 	require.NoError(b, err, "%s", output)
-	seconds, err = strconv.ParseFloat(string(bytes.TrimSpace(output)), 64)
+	_, err = fmt.Sscan(string(output), &seconds, &peak)
 	require.NoError(b, err)
 	require.NoError(b, os.RemoveAll(job.Dir))
-	rss := float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
-	if runtime.GOOS == "linux" {
-		rss /= 1000 // kB there, bytes elsewhere
-	} else {
-		rss /= 1e6
+	return seconds, peak
+}
+
+// peakMemory returns the most memory, in MB, that this process has had resident.
+func peakMemory() float64 {
+	// What getrusage tells on Linux includes the process that forked this one, from before exec.
+	status, err := os.ReadFile("/proc/self/status")
+	if _, line, found := strings.Cut(string(status), "VmHWM:"); err == nil && found {
+		var kB float64
+		_, _ = fmt.Sscan(line, &kB)
+		return kB * 1024 / 1e6
 	}
-	return seconds, rss
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return float64(u.Maxrss) / 1e6
 }
 
 // benchMain is the process of one job. It prints the seconds of the transfer alone.
@@ -134,7 +141,9 @@ func benchMain(text string) int {
 	if err := json.Unmarshal([]byte(text), &job); err != nil {
 		return fail(err)
 	}
-	jobs := map[string]func(benchJob) (func() error, error){"fairlead": benchFairlead, "copy": benchCopy, "go-tuf": benchGoTUF}
+	jobs := map[string]func(benchJob) (func() error, error){
+		"fairlead": benchFairlead, "copy": benchCopy, "go-tuf": benchGoTUF, "check": benchCheck, "go-tuf-check": benchGoTUFCheck,
+	}
 	transfer, err := jobs[job.Name](job)
 	if err != nil {
 		return fail(err)
@@ -143,7 +152,7 @@ func benchMain(text string) int {
 	if err := transfer(); err != nil {
 		return fail(err)
 	}
-	fmt.Println(time.Since(began).Seconds())
+	fmt.Println(time.Since(began).Seconds(), peakMemory())
 	return 0
 }
 
@@ -191,7 +200,7 @@ func benchCopy(job benchJob) (func() error, error) {
 	}, nil
 }
 
-func benchGoTUF(job benchJob) (func() error, error) {
+func goTUF(job benchJob) (*updater.Updater, error) {
 	cfg, err := config.New(job.URL+"/metadata", job.Root)
 	if err != nil {
 		return nil, err
@@ -202,10 +211,17 @@ func benchGoTUF(job benchJob) (func() error, error) {
 		return nil, err
 	}
 	up, err := updater.New(cfg)
+	if err == nil {
+		up.UnsafeSetRefTime(start.Add(time.Hour))
+	}
+	return up, err
+}
+
+func benchGoTUF(job benchJob) (func() error, error) {
+	up, err := goTUF(job)
 	if err != nil {
 		return nil, err
 	}
-	up.UnsafeSetRefTime(start.Add(time.Hour))
 	if err := up.Refresh(); err != nil {
 		return nil, err
 	}
@@ -216,7 +232,69 @@ func benchGoTUF(job benchJob) (func() error, error) {
 	// The same blob, as a target of its own.
 	target := &metadata.TargetFiles{Path: channel.BlobPath(job.SHA256), Length: job.Length, Hashes: metadata.Hashes{"sha256": sum}}
 	return func() error {
-		_, _, err := up.DownloadTarget(target, filepath.Join(cfg.LocalTargetsDir, "big"), job.URL)
+		_, _, err := up.DownloadTarget(target, filepath.Join(job.Dir, "tg", "big"), job.URL)
+		return err
+	}, nil
+}
+
+// BenchmarkFirstCheck is the first check of a fresh installation in a process of its own, with 1,000 releases in the
+// channel, beside go-tuf's updater reading the same role: seconds and peak memory.
+func BenchmarkFirstCheck(b *testing.B) {
+	v := newVendorTB(b)
+	v.manyReleases(1000)
+	server := httptest.NewServer(http.FileServer(http.Dir(v.dir)))
+	b.Cleanup(server.Close)
+	j := &benchJob{URL: server.URL, Root: v.root()}
+	seconds, memory := map[string]float64{}, map[string]float64{}
+	for b.Loop() {
+		for _, name := range []string{"check", "go-tuf-check"} {
+			s, m := j.run(b, name)
+			seconds[name] += s
+			memory[name] = max(memory[name], m)
+		}
+	}
+	for name := range seconds {
+		b.ReportMetric(1000*seconds[name]/float64(b.N), name+"-ms")
+		b.ReportMetric(memory[name], name+"-peak-MB")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func benchCheck(job benchJob) (func() error, error) {
+	source, err := update.HTTP(job.URL, nil)
+	if err != nil {
+		return nil, err
+	}
+	program := filepath.Join(job.Dir, "notes")
+	if err := os.WriteFile(program, []byte("old"), 0o755); err != nil {
+		return nil, err
+	}
+	up, err := update.New(update.Config{
+		Product: "notes", Channel: "stable", Version: "1.999.0", Root: job.Root, Source: source, Installer: update.Executable{Path: program},
+		Now: func() time.Time { return start.Add(time.Hour) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		d, err := up.Check(noTest)
+		if err == nil && d.Outcome != update.UpToDate {
+			err = errors.New(d.String())
+		}
+		return err
+	}, nil
+}
+
+func benchGoTUFCheck(job benchJob) (func() error, error) {
+	up, err := goTUF(job)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if err := up.Refresh(); err != nil {
+			return err
+		}
+		_, err := up.GetTargetInfo(channel.TargetPath("notes", "stable", "1.999.0"))
 		return err
 	}, nil
 }
