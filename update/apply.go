@@ -18,15 +18,11 @@ import (
 // changed the staged files; a [*StateError]. After an error the old version is in place, unless it came from writing
 // down that the new one is: then Start finishes the work.
 func (u *Updater) Apply(ctx context.Context, up *Update) error {
-	release, err := u.lock(ctx)
+	j, release, err := u.lockJournal(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	j, err := u.readJournal()
-	if err != nil {
-		return err
-	}
 	if err := u.mayApply(j, up); err != nil {
 		return err
 	}
@@ -48,7 +44,7 @@ func (u *Updater) mayApply(j *journal, up *Update) error {
 	if err := u.mayInstall(j, up); err != nil {
 		return err
 	}
-	if j.Phase != staged || j.To.Manifest != up.Release.Manifest.SHA256 || j.To.Digest != u.expect(up) {
+	if !u.names(j, up) {
 		return ErrNotStaged
 	}
 	if by := u.managedBy(); by != "" {
@@ -186,19 +182,12 @@ func (u *Updater) Rollback(ctx context.Context, reason string) error {
 	return u.revert(j, "app")
 }
 
-// openJournal takes the lock and reads the journal; nil if there is none, and then it makes nothing.
+// openJournal is lockJournal, but nil if there is no journal, and then it makes nothing.
 func (u *Updater) openJournal(ctx context.Context) (j *journal, release func(), err error) {
 	if _, err := os.Stat(u.path(journalName)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
-	if release, err = u.lock(ctx); err != nil {
-		return nil, nil, err
-	}
-	if j, err = u.readJournal(); err != nil {
-		release()
-		return nil, nil, err
-	}
-	return j, release, nil
+	return u.lockJournal(ctx)
 }
 
 // A NoPreviousError says why there is no going back.

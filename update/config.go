@@ -151,7 +151,7 @@ func New(cfg Config) (*Updater, error) {
 	case cfg.Source == nil:
 		return nil, &ConfigError{"Source", errors.New("is nil: use update.HTTP, update.FS or update.Mirrors")}
 	}
-	if len(sources(cfg.Source)) == 0 {
+	if len(trust.Flatten(cfg.Source)) == 0 {
 		return nil, &ConfigError{"Source", errors.New("has no mirrors")}
 	}
 	for _, v := range cfg.Wishes.Skip {
@@ -169,7 +169,7 @@ func New(cfg Config) (*Updater, error) {
 	}
 	var err error
 	u.trust, err = trust.New(trust.Config{
-		Root: cfg.Root, Dir: filepath.Join(u.dir, "trust"), Source: toTrust(cfg.Source), Now: u.cfg.Now, Logger: u.log,
+		Root: cfg.Root, Dir: filepath.Join(u.dir, "trust"), Source: cfg.Source, Now: u.cfg.Now, Logger: u.log,
 		BuildTime: cfg.Trust.BuildTime, MaxStaleness: cfg.Trust.MaxStaleness, StallTimeout: u.cfg.Trust.StallTimeout,
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/trust"
 )
 
 // A blob is verified by its signed length and SHA-256 while it streams: memory stays at one buffer, whatever its size.
@@ -50,7 +51,7 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 // failure, from where the last one stopped. When it returns nil, f holds exactly b and is durable.
 func (u *Updater) download(ctx context.Context, b channel.Blob, f *os.File, progress func(done int64)) error {
 	t := &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, progress: progress}
-	list := sources(u.cfg.Source)
+	list := trust.Flatten(u.cfg.Source)
 	if len(list) == 0 {
 		return &SourceError{Name: channel.BlobPath(b.SHA256), Err: errors.New("there is no mirror")}
 	}

@@ -154,25 +154,6 @@ func TestResumeFromGarbage(t *testing.T) {
 	}
 }
 
-// A link planted under the name of the partial file is not written through.
-func TestPlantedLink(t *testing.T) {
-	v := newVendor(t)
-	content := program("1.1.0")
-	v.release("1.1.0", content)
-	m := newMachine(t, v, "1.0.0")
-	u := m.start()
-	d := check(t, u)
-	victim := filepath.Join(t.TempDir(), "victim")
-	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
-	staging := filepath.Join(update.Dir(u), "staging")
-	require.NoError(t, os.MkdirAll(staging, 0o700))
-	require.NoError(t, os.Symlink(victim, filepath.Join(staging, digest(content)+".part")))
-	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
-	got, err := os.ReadFile(victim)
-	require.NoError(t, err)
-	require.Equal(t, "precious", string(got))
-}
-
 func TestStall(t *testing.T) {
 	v := newVendor(t)
 	v.release("1.1.0", program("1.1.0"))

@@ -201,23 +201,27 @@ func TestNoMirrors(t *testing.T) {
 	require.Equal(t, "Source", bad.Field)
 }
 
-// Another name of the partial file does not become a way to change the program afterwards.
-func TestPlantedHardLink(t *testing.T) {
+// Another name planted for the partial file is not written through, nor becomes a way to change the program afterwards.
+func TestPlantedLink(t *testing.T) {
 	v := newVendor(t)
 	content := program("1.1.0")
 	v.release("1.1.0", content)
-	m := newMachine(t, v, "1.0.0")
-	u := m.start()
-	d := check(t, u)
-	victim := filepath.Join(filepath.Dir(m.program), "victim")
-	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
-	staging := filepath.Join(update.Dir(u), "staging")
-	require.NoError(t, os.MkdirAll(staging, 0o700))
-	require.NoError(t, os.Link(victim, filepath.Join(staging, digest(content)+".part")))
-	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
-	got, err := os.ReadFile(victim)
-	require.NoError(t, err)
-	require.Equal(t, "precious", string(got))
+	for name, plant := range map[string]func(oldname, newname string) error{"symbolic": os.Symlink, "hard": os.Link} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, v, "1.0.0")
+			u := m.start()
+			d := check(t, u)
+			victim := filepath.Join(filepath.Dir(m.program), "victim")
+			require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+			staging := filepath.Join(update.Dir(u), "staging")
+			require.NoError(t, os.MkdirAll(staging, 0o700))
+			require.NoError(t, plant(victim, filepath.Join(staging, digest(content)+".part")))
+			require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+			got, err := os.ReadFile(victim)
+			require.NoError(t, err)
+			require.Equal(t, "precious", string(got))
+		})
+	}
 }
 
 // A mirror that trickles is left for the next one.

@@ -145,9 +145,16 @@ func (u *Updater) writeJournal(j *journal) error {
 	return nil
 }
 
-// lock takes the turn of changing the journal. It is held for moments, never over a transfer.
-func (u *Updater) lock(ctx context.Context) (release func(), err error) {
-	return u.lockAs(ctx, "lock")
+// lockJournal takes the turn of changing the journal, and reads it. The lock is held for moments, never over a transfer.
+func (u *Updater) lockJournal(ctx context.Context) (j *journal, release func(), err error) {
+	if release, err = u.lockAs(ctx, "lock"); err != nil {
+		return nil, nil, err
+	}
+	if j, err = u.readJournal(); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return j, release, nil
 }
 
 func (u *Updater) lockAs(ctx context.Context, name string) (release func(), err error) {

@@ -19,12 +19,10 @@ func FS(fsys fs.FS) Source { return trust.FS(fsys) }
 func Mirrors(sources ...Source) Source {
 	list := make([]trust.Source, len(sources))
 	for i, s := range sources {
-		list[i] = toTrust(s)
+		list[i] = s
 	}
 	return trust.Mirrors(list...)
 }
-
-func toTrust(s Source) trust.Source { return s }
 
 // Errors that tell apart why a repository was not believed or not read. Use errors.As with a pointer to one.
 type (
@@ -43,16 +41,3 @@ type (
 	// A StoreError says that the folder with the trusted metadata cannot be used. Fields: Path string; Err error.
 	StoreError = trust.StoreError
 )
-
-// sources lists the single sources behind s, the first to try first.
-func sources(s Source) []Source {
-	m, ok := s.(trust.Mirrored)
-	if !ok {
-		return []Source{s}
-	}
-	var list []Source
-	for _, one := range m.Mirrors() {
-		list = append(list, sources(one)...)
-	}
-	return list
-}

@@ -33,8 +33,8 @@ const (
 //
 // Memory stays bounded: the download streams through the hash to disk. On an error this update is not staged, and what
 // failed verification is deleted. Errors: [*VerifyError], [*SourceError], [*StateError], [*ProbeError], [*BusyError],
-// [*QuarantinedError], [ErrReplaced]. A
-// release whose verified bytes fail three times to unpack or to answer the probe is left alone for a day.
+// [*QuarantinedError], [ErrReplaced]. A release whose verified bytes fail three times to unpack or to answer the probe
+// is left alone for a day.
 func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)) error {
 	if up == nil {
 		return errors.New("update: stage: there is no update; use Decision.Update of an available one")
@@ -64,23 +64,24 @@ func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)
 
 // isStaged reports whether up is staged, and refuses to stage while a trial is not decided.
 func (u *Updater) isStaged(ctx context.Context, up *Update) (bool, error) {
-	release, err := u.lock(ctx)
+	j, release, err := u.lockJournal(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer release()
-	j, err := u.readJournal()
-	if err != nil {
-		return false, err
-	}
 	if err := u.mayInstall(j, up); err != nil {
 		return false, err
 	}
-	if j.Phase != staged || j.To.Manifest != up.Release.Manifest.SHA256 || j.To.Digest != u.expect(up) {
+	if !u.names(j, up) {
 		return false, nil
 	}
 	digest, err := u.installer.Digest(u.stagedPath(j, j.Staged.Path))
 	return err == nil && digest == j.To.Digest, nil
+}
+
+// names reports whether the journal says that up is staged, with the digest that it must have.
+func (u *Updater) names(j *journal, up *Update) bool {
+	return j.Phase == staged && j.To.Manifest == up.Release.Manifest.SHA256 && j.To.Digest == u.expect(up)
 }
 
 // expect returns the digest that the staged files of up must have: from the signed manifest, or as this process has
@@ -297,15 +298,11 @@ func (u *Updater) noteStageFailure(ctx context.Context, up *Update, cause error)
 
 // change edits the journal under the lock.
 func (u *Updater) change(ctx context.Context, edit func(*journal) error) error {
-	release, err := u.lock(ctx)
+	j, release, err := u.lockJournal(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	j, err := u.readJournal()
-	if err != nil {
-		return err
-	}
 	if err := edit(j); err != nil {
 		return err
 	}

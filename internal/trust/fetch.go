@@ -18,19 +18,7 @@ type fetcher struct {
 }
 
 func newFetcher(source Source, stall time.Duration, log *slog.Logger) *fetcher {
-	return &fetcher{mirrors: flatten(source), stall: stall, log: log}
-}
-
-func flatten(source Source) []Source {
-	several, ok := source.(Mirrored)
-	if !ok {
-		return []Source{source}
-	}
-	var all []Source
-	for _, m := range several.Mirrors() {
-		all = append(all, flatten(m)...)
-	}
-	return all
+	return &fetcher{mirrors: Flatten(source), stall: stall, log: log}
 }
 
 // request is one file to be fetched. verify decides whether what a mirror delivered is it, and is never called for

@@ -26,6 +26,19 @@ type Mirrored interface {
 	Mirrors() []Source
 }
 
+// Flatten lists the single sources behind one, the first to try first.
+func Flatten(source Source) []Source {
+	several, ok := source.(Mirrored)
+	if !ok {
+		return []Source{source}
+	}
+	var all []Source
+	for _, m := range several.Mirrors() {
+		all = append(all, Flatten(m)...)
+	}
+	return all
+}
+
 // Mirrors makes one source of several.
 func Mirrors(sources ...Source) Source { return mirrors(sources) }
 
