@@ -16,7 +16,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
 
@@ -135,7 +135,7 @@ func (d dir) Put(ctx context.Context, name string, content io.Reader, cond Condi
 		return "", err
 	}
 	sweep(root, name)
-	return rev, atomicfile.SyncDir(filepath.Join(string(d), filepath.FromSlash(path.Dir(name))))
+	return rev, disk.OS.SyncDir(filepath.Join(string(d), filepath.FromSlash(path.Dir(name))))
 }
 
 // sweep removes the temporary files of dead writers beside a file that was just put. Its time of modification is the
@@ -234,7 +234,7 @@ func (d dir) mkdirs(root *os.Root, folder string) error {
 	if err := root.Chmod(folder, 0o755); err != nil { // whatever the umask
 		return err
 	}
-	return atomicfile.SyncDir(filepath.Join(string(d), filepath.FromSlash(parent)))
+	return disk.OS.SyncDir(filepath.Join(string(d), filepath.FromSlash(parent)))
 }
 
 func (d dir) List(ctx context.Context, prefix string) ([]string, error) {

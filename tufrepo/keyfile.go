@@ -18,7 +18,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/youmark/pkcs8"
 
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 )
 
 const (
@@ -103,7 +103,7 @@ func createKeyFile(path string, block []byte) error {
 		_ = os.Remove(path) // half a key is none, and would stand in the way of the next try
 		return &KeyFileError{path, err}
 	}
-	if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
+	if err := disk.OS.SyncDir(filepath.Dir(path)); err != nil {
 		return &KeyFileError{path, err}
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 )
 
 // Apply puts the staged update in place of the installed version, which it keeps. The staged files are hashed once more
@@ -14,8 +13,8 @@ import (
 //
 // Apply does not ask the repository again: if time has passed since Check, check once more and compare.
 //
-// Errors: [ErrNotStaged], [ErrReplaced], [*BusyError], [*ManagedError], [*QuarantinedError]; a [*VerifyError] if somebody
-// changed the staged files; a [*StateError]. After an error the old version is in place, unless it came from writing
+// Errors: [ErrNotStaged], [ErrReplaced], [*BusyError], [*PreflightError], [*QuarantinedError], [*HookError]; a
+// [*VerifyError] if somebody changed the staged files; a [*StateError]. After an error the old version is in place, unless it came from writing
 // down that the new one is: then Start finishes the work.
 func (u *Updater) Apply(ctx context.Context, up *Update) error {
 	j, release, err := u.lockJournal(ctx)
@@ -23,10 +22,15 @@ func (u *Updater) Apply(ctx context.Context, up *Update) error {
 		return err
 	}
 	defer release()
-	if err := u.mayApply(j, up); err != nil {
+	if err := u.mayApply(ctx, j, up); err != nil {
 		return err
 	}
-	err = u.apply(j)
+	if hook := u.cfg.Hooks.BeforeApply; hook != nil {
+		if err := hook(ctx, u.cfg.Version, up.Release.Version); err != nil {
+			return &HookError{"BeforeApply", err}
+		}
+	}
+	err = u.apply(j, up)
 	if err != nil {
 		u.log.Warn("apply failed", "to", up.Release.Version, "cause", err)
 		u.event(EventFailed, map[string]string{"stage": "apply", "code": errorClass(err), "to": up.Release.Version})
@@ -37,7 +41,7 @@ func (u *Updater) Apply(ctx context.Context, up *Update) error {
 	return nil
 }
 
-func (u *Updater) mayApply(j *journal, up *Update) error {
+func (u *Updater) mayApply(ctx context.Context, j *journal, up *Update) error {
 	if up == nil {
 		return ErrNotStaged
 	}
@@ -47,37 +51,18 @@ func (u *Updater) mayApply(j *journal, up *Update) error {
 	if !u.names(j, up) {
 		return ErrNotStaged
 	}
-	if by := u.managedBy(); by != "" {
-		return &ManagedError{By: by}
-	}
-	return nil
+	return u.preflight(context.WithoutCancel(ctx), nil)
 }
 
 // ErrNotStaged says that Apply was called for an update that Stage has not prepared.
 var ErrNotStaged = errors.New("update: apply: this update is not staged: call Stage first")
 
-// A ManagedError says that somebody else looks after this installation: a package manager, or another user.
-type ManagedError struct{ By string }
-
-func (e *ManagedError) Error() string {
-	return "update: this installation is looked after by " + e.By + ": update it there"
-}
-
-func (u *Updater) apply(j *journal) error {
+func (u *Updater) apply(j *journal, up *Update) error {
 	next := u.stagedPath(j, j.Staged.Path)
-	digest, err := u.installer.Digest(next)
-	if err == nil && digest != j.To.Digest {
-		err = fmt.Errorf("has digest %s, %s was staged", digest, j.To.Digest)
-	}
-	if err != nil {
-		bad := &VerifyError{File: next, Err: err}
-		_ = os.RemoveAll(u.path(stagingName, j.Folder))
-		j.Phase, j.To, j.Staged, j.Folder = idle, nil, nil, ""
-		return errors.Join(bad, u.writeJournal(j))
-	}
 	from := version{Version: u.cfg.Version}
+	var err error
 	if from.Digest, err = u.installer.Digest(""); err != nil {
-		return &StateError{u.program, err}
+		return &StateError{u.program(), err}
 	}
 	if from.Digest == j.To.Digest {
 		return ErrReplaced // it is in place already
@@ -85,11 +70,20 @@ func (u *Updater) apply(j *journal) error {
 	if j.Current != nil && j.Current.Digest == from.Digest {
 		from = *j.Current
 	}
-	j.Phase, j.From = applying, &from
+	if err := u.noteRunningList(up, from.Digest); err != nil {
+		return err
+	}
+	older := j.Previous
+	j.Phase, j.From, j.Previous = applying, &from, nil
 	if err := u.writeJournal(j); err != nil {
 		return err
 	}
-	exchangeErr := u.installer.Exchange(next, u.path(previousName))
+	if older != nil {
+		if err := u.setAside(previousName, older.Digest); err != nil {
+			return err
+		}
+	}
+	exchangeErr := u.installer.Exchange(next, j.To.Digest, u.path(previousName))
 	if exchangeErr == nil {
 		return u.beginTrial(j)
 	}
@@ -98,7 +92,34 @@ func (u *Updater) apply(j *journal) error {
 		u.log.Warn("the new version is in place, though not everything about it went well", "cause", exchangeErr)
 		return nil
 	}
-	return errors.Join(&StateError{u.program, exchangeErr}, err)
+	if older != nil && j.Phase == staged && u.disk.Rename(u.path(gonePrefix+older.Digest), u.path(previousName)) == nil {
+		j.Previous = older
+		err = errors.Join(err, u.writeJournal(j))
+	}
+	var wrong *VerifyError
+	if errors.As(exchangeErr, &wrong) {
+		return errors.Join(exchangeErr, err, u.unstage(j))
+	}
+	return errors.Join(&StateError{u.program(), exchangeErr}, err)
+}
+
+// unstage forgets what is staged.
+func (u *Updater) unstage(j *journal) error {
+	folder := j.Folder
+	j.Phase, j.To, j.Staged, j.Folder = idle, nil, nil, ""
+	return errors.Join(u.writeJournal(j), u.disk.RemoveAll(u.path(stagingName, folder)))
+}
+
+// setAside renames what is needed no more, so that its name is free. tidy removes it.
+func (u *Updater) setAside(name, digest string) error {
+	err := u.disk.RemoveAll(u.path(gonePrefix + digest))
+	if err == nil {
+		err = u.disk.Rename(u.path(name), u.path(gonePrefix+digest))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &StateError{u.path(name), err}
+	}
+	return nil
 }
 
 func (u *Updater) beginTrial(j *journal) error {
@@ -107,18 +128,23 @@ func (u *Updater) beginTrial(j *journal) error {
 	if err := u.writeJournal(j); err != nil {
 		return err
 	}
-	_ = os.RemoveAll(u.path(stagingName, folder))
+	_ = u.disk.RemoveAll(u.path(stagingName, folder))
 	return nil
 }
 
 // settleApplying decides what an interrupted exchange has come to, by looking at what is in place.
 func (u *Updater) settleApplying(j *journal) (applied bool, err error) {
-	digest, err := u.installer.Digest("")
+	digest, err := u.inPlace(j.From, previousName)
 	if err != nil {
-		return false, &StateError{u.program, err}
+		return false, err
 	}
 	switch digest {
 	case j.To.Digest:
+		if s, ok := u.installer.(settler); ok {
+			if err := s.Settle(u.stagedPath(j, j.Staged.Path), u.path(previousName)); err != nil {
+				return true, &StateError{u.program(), err}
+			}
+		}
 		return true, u.beginTrial(j)
 	case j.From.Digest:
 		j.Phase, j.From = staged, nil
@@ -128,10 +154,26 @@ func (u *Updater) settleApplying(j *journal) (applied bool, err error) {
 	return false, u.writeJournal(j)
 }
 
+// inPlace returns the digest of what is in place. If nothing is, somebody deleted it, or a crash came between two renames:
+// then v comes back, if it is at kept.
+func (u *Updater) inPlace(v *version, kept string) (digest string, err error) {
+	digest, err = u.installer.Digest("")
+	if errors.Is(err, fs.ErrNotExist) {
+		u.log.Warn("nothing is in place; putting back what was kept", "version", v.Version)
+		if err = u.installer.Exchange(u.path(kept), v.Digest, u.path(failedName)); err == nil {
+			digest, err = u.installer.Digest("")
+		}
+	}
+	if err != nil {
+		return "", &StateError{u.program(), err}
+	}
+	return digest, nil
+}
+
 // adopt follows somebody who has put a version of his own in place: what was under way has ended.
 func (u *Updater) adopt(j *journal) {
 	u.log.Info("another version was put in place by hand; the update under way has ended")
-	*j = journal{Phase: idle, Failures: j.Failures}
+	*j = journal{Phase: idle, Failures: j.Failures, Vetoes: j.Vetoes}
 }
 
 // Confirm ends the trial of the running version: it works. Without a trial it does nothing. The version before stays
@@ -147,11 +189,12 @@ func (u *Updater) Confirm(ctx context.Context) error {
 		return nil
 	}
 	from, to := j.From, j.To
-	j.Phase, j.Current, j.Previous, j.From, j.To, j.Starts = idle, to, from, nil, nil, 0
+	j.Phase, j.Current, j.Previous, j.From, j.To, j.Starts, j.Vetoes = idle, to, from, nil, nil, 0, 0
 	if err := u.writeJournal(j); err != nil {
 		return err
 	}
 	u.endTrial()
+	u.tidy(j)
 	u.log.Info("confirmed", "from", from.Version, "to", to.Version)
 	u.event(EventConfirmed, map[string]string{"from": from.Version, "to": to.Version})
 	return nil
@@ -162,6 +205,11 @@ func (u *Updater) Confirm(ctx context.Context) error {
 //
 // The error is a [*NoPreviousError] if there is no version to go back to, or it is no longer what it was.
 func (u *Updater) Rollback(ctx context.Context, reason string) error {
+	return u.rollback(ctx, reason, reasonApp)
+}
+
+// rollback is Rollback with the code that is reported.
+func (u *Updater) rollback(ctx context.Context, reason, code string) error {
 	j, release, err := u.openJournal(ctx)
 	if err != nil {
 		return err
@@ -179,12 +227,12 @@ func (u *Updater) Rollback(ctx context.Context, reason string) error {
 		return none
 	}
 	u.log.Warn("rolling back", "from", j.To.Version, "to", j.From.Version, "reason", reason)
-	return u.revert(j, "app")
+	return u.revert(j, code)
 }
 
 // openJournal is lockJournal, but nil if there is no journal, and then it makes nothing.
 func (u *Updater) openJournal(ctx context.Context) (j *journal, release func(), err error) {
-	if _, err := os.Stat(u.path(journalName)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := u.disk.Lstat(u.path(journalName)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
 	return u.lockJournal(ctx)
@@ -222,36 +270,54 @@ func (u *Updater) finishRevert(j *journal) error {
 		j.Current = to
 		u.event(EventFailed, map[string]string{"stage": "rollback", "code": "no_previous", "to": to.Version})
 	} else {
-		j.Current = from
+		j.Current, j.Undone = from, &undone{From: to.Version, To: from.Version}
 		j.noteFailure(*to, reason, true, u.cfg.Now())
+		if reason == reasonHealth {
+			j.Vetoes++
+		}
 		u.event(EventRolledBack, map[string]string{"from": to.Version, "to": from.Version, "code": reason})
 		u.log.Warn("rolled back", "from", to.Version, "to", from.Version, "reason", reason)
 	}
 	u.endTrial()
-	return errors.Join(err, u.writeJournal(j), os.RemoveAll(u.path(failedName)))
+	if werr := u.writeJournal(j); werr != nil {
+		return errors.Join(err, werr)
+	}
+	if none == nil {
+		err = u.setAside(failedName, to.Digest)
+	}
+	u.tidy(j)
+	return err
 }
+
+// Reasons for going back, as EventRolledBack tells them.
+const (
+	reasonTrial  = "trial"  // too many starts that were not confirmed
+	reasonApp    = "app"    // Rollback was called
+	reasonHealth = "health" // Hooks.Healthy said so
+)
 
 var errByHand = errors.New("what is in place is neither version")
 
 func (u *Updater) exchangeBack(from, to *version) error {
-	digest, err := u.installer.Digest("")
-	switch {
-	case err != nil: // nothing is in place: whatever it was, going back is right
-	case digest == from.Digest:
-		return nil
-	case digest != to.Digest:
-		return errByHand
-	}
-	previous := u.path(previousName)
-	digest, err = u.installer.Digest(previous)
+	digest, err := u.inPlace(from, previousName)
 	switch {
 	case err != nil:
-		return &NoPreviousError{Reason: fmt.Sprintf("version %s was not kept: %v", from.Version, err)}
-	case digest != from.Digest:
-		return &NoPreviousError{Reason: fmt.Sprintf("what was kept of version %s has digest %s, not %s", from.Version, digest, from.Digest)}
+		return err
+	case digest == from.Digest:
+		if s, ok := u.installer.(settler); ok {
+			err = s.Settle(u.path(previousName), u.path(failedName))
+		}
+	case digest != to.Digest:
+		return errByHand
+	default:
+		err = u.installer.Exchange(u.path(previousName), from.Digest, u.path(failedName))
+		var wrong *VerifyError
+		if errors.As(err, &wrong) {
+			return &NoPreviousError{Reason: fmt.Sprintf("what was kept of version %s cannot be used: %v", from.Version, wrong.Err)}
+		}
 	}
-	if err := u.installer.Exchange(previous, u.path(failedName)); err != nil {
-		return &StateError{u.program, err}
+	if err != nil {
+		return &StateError{u.program(), err}
 	}
 	return nil
 }
@@ -261,5 +327,5 @@ func (u *Updater) exchangeBack(from, to *version) error {
 func (u *Updater) isRunning(v *version) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.cfg.Version == v.Version || (u.started != "" && u.started == v.Digest)
+	return u.cfg.Version == v.Version || (u.running != "" && u.running == v.Digest)
 }

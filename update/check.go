@@ -23,7 +23,7 @@ const (
 	Withheld       Outcome = "withheld"        // something newer is there, but not for this installation now; see Plan.NotAllowed
 	Unknown        Outcome = "unknown"         // the running version is no semantic version, so nothing is decided
 	Stale          Outcome = "stale"           // the repository's metadata has expired; nothing is known about newer versions
-	Managed        Outcome = "managed"         // something newer is there, but a package manager or another user looks after this installation
+	Managed        Outcome = "managed"         // something newer is there, but it is not for us to install here; see Decision.Obstacle
 	RestartPending Outcome = "restart_pending" // another version is in place already and waits for a restart
 	Failed         Outcome = "failed"          // the check could not be made; the error says why
 )
@@ -40,8 +40,9 @@ type Decision struct {
 	Staleness time.Duration
 	// License is the licence as judged; the zero Status when Config.License is nil.
 	License license.Status
-	// ManagedBy names who looks after this installation, with outcome Managed.
-	ManagedBy string
+	// Obstacle is why the update cannot be installed here: for good with outcome Managed, for now with Available (no
+	// space, say). nil: nothing is known to stand in its way.
+	Obstacle *PreflightError
 	// Checked is the time of the check, as judged: never before the build or the last verified signature.
 	Checked time.Time
 	// Err is what Check returned as error.
@@ -55,7 +56,8 @@ type Update struct {
 	Artifact *channel.Artifact // for this platform
 	Size     int64             // bytes to download
 
-	checked time.Time // as judged
+	checked time.Time         // as judged
+	running *channel.Artifact // of the version in place, if its file list is needed and known
 }
 
 // Check reads the repository and decides. It downloads signed metadata and, when there is something to install, the
@@ -101,11 +103,22 @@ func (u *Updater) check(ctx context.Context) Decision {
 	}
 	d.Outcome = Outcome(d.Plan.Outcome)
 	if d.Update != nil {
-		if d.ManagedBy = u.managedBy(); d.ManagedBy != "" {
-			d.Outcome = Managed
-		}
+		u.foresee(ctx, view, j, &d)
 	}
 	return d
+}
+
+// foresee asks whether the update could be installed, and what it needs to know about the version in place.
+func (u *Updater) foresee(ctx context.Context, view *trust.View, j *journal, d *Decision) {
+	if errors.As(u.preflight(ctx, d.Update), &d.Obstacle) && d.Obstacle.Obstacle.lasts() {
+		d.Outcome = Managed
+	}
+	_, ok := u.installer.(treeInstaller)
+	if ok && d.Plan.Running != nil && (j.Current == nil || !u.hasList(j.Current.Digest)) {
+		if running, err := u.prepare(ctx, view, *d.Plan.Running); err == nil {
+			d.Update.running = running.Artifact
+		}
+	}
 }
 
 func (u *Updater) checkFailed(err error) Decision {
@@ -223,8 +236,11 @@ func (d Decision) String() string {
 		if d.Plan.Downgrade {
 			b.WriteString(", a step back: the running version was withdrawn or its channel left")
 		}
+		if d.Obstacle != nil {
+			fmt.Fprintf(&b, ", but cannot be installed now: %s", d.Obstacle.reason())
+		}
 	case Managed:
-		fmt.Fprintf(&b, "version %s is available, but this installation is looked after by %s", d.Plan.Target().Version, d.ManagedBy)
+		fmt.Fprintf(&b, "version %s is available, but cannot be installed from here: %s", d.Plan.Target().Version, d.Obstacle.reason())
 	case Withheld:
 		b.WriteString("nothing to install")
 		if r := d.Plan.Running; r != nil && r.State == channel.Withdrawn {

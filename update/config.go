@@ -15,6 +15,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/trust"
 	"github.com/fairlead-dev/fairlead/license"
 )
@@ -30,16 +31,18 @@ type Config struct {
 	// License answers what licence is held. nil: the product is free, and gets every release that requires no
 	// entitlement.
 	License license.Holder
-	// Installer puts a new version in place. nil: Executable, for the running program itself.
+	// Installer puts a new version in place: Executable, Versions, Bundle or one of the app's own. nil: Executable, for
+	// the running program itself.
 	Installer Installer
 	// Dir is where journal, trust store and staged files are kept: a folder used by nothing else and no other
-	// installation, writable by nobody else, on the same volume as what is installed. "": beside the program,
-	// ".NAME.fairlead".
+	// installation, writable by nobody else, on the same volume as what is installed. "": where the installer has it, see
+	// there.
 	Dir string
 
 	Wishes Wishes
 	Trial  Trial
 	Trust  Trust
+	Hooks  Hooks
 
 	Reporter Reporter     // told what happened; nil: nobody
 	Logger   *slog.Logger // nil: silent
@@ -65,6 +68,34 @@ type Trial struct {
 	// InsecureSkipProbe installs builds that were never run on this machine: for programs that do not call Start.
 	InsecureSkipProbe bool
 }
+
+// Hooks are steps of the app's own, such as migrating its data. Any of them may be nil. While BeforeApply and
+// AfterRollback run, no other process of the installation applies or goes back.
+type Hooks struct {
+	// BeforeApply runs in the old version, when the update has been staged and before anything is touched: it may save the
+	// data that the new version would change. An error stops Apply with a [*HookError]; nothing has changed, and the
+	// update stays staged. If Apply fails later, or is repeated, it is called again the next time.
+	BeforeApply func(ctx context.Context, from, to string) error
+	// AfterRollback runs in the version that was put back, in its first Start: it may restore what BeforeApply saved.
+	// from is the version that was left. Until it returns nil, every Start calls it again and returns a [*HookError].
+	AfterRollback func(ctx context.Context, from, to string) error
+	// Healthy is asked by Run, before it confirms a new version that has run for Trial.Healthy, with that long to answer.
+	// After Trial.Starts errors, one Trial.Healthy after the other, the version before comes back, and Run returns
+	// ErrApplied. Its veto is limited: it can make this installation leave three releases in a row. After that
+	// something else is broken than the releases, and the next one is confirmed in spite of it.
+	Healthy func(ctx context.Context) error
+}
+
+// A HookError says that a hook of the app failed.
+type HookError struct {
+	Hook string // the field's name in Hooks
+	Err  error
+}
+
+func (e *HookError) Error() string {
+	return "update: the app's " + e.Hook + " failed: " + e.Err.Error()
+}
+func (e *HookError) Unwrap() error { return e.Err }
 
 // Trust adjusts how the repository is judged. The zero value is the strictest.
 type Trust struct {
@@ -93,55 +124,28 @@ type Source interface {
 	Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
 }
 
-// An Installer knows one layout of installed software and how to exchange one version for another in it.
-// [Executable] is one. Its methods are called by one goroutine of one process at a time.
-type Installer interface {
-	// An Installer may also have Expect(*channel.Artifact) string, the digest that the signed manifest promises: then an
-	// update that an earlier process has staged is accepted. And Program() string, the path that Restart runs, if it
-	// is not the one that this process was started from.
-
-	// Unpack turns a verified blob (a file, which it may move) into what Exchange takes: it fills the empty folder
-	// into, checks every file against a.Files, makes everything durable, and returns what to pass to Exchange and the
-	// program to probe, both inside into. It must write nowhere else.
-	Unpack(ctx context.Context, a *channel.Artifact, blob, into string) (staged Staged, err error)
-	// Exchange puts next in place and what was there at prev, which is replaced if it exists. Whenever it is
-	// interrupted, the old version or the new one is in place, whole, and if it is the new one, the old one is at prev.
-	Exchange(next, prev string) error
-	// Digest identifies the content of a version by hashing it: the one at path, or, if path is "", the one in place.
-	Digest(path string) (string, error)
-}
-
-// Staged is what an Installer has unpacked.
-type Staged struct {
-	Path    string `json:"path"`    // what Exchange takes
-	Program string `json:"program"` // what to probe
-	Digest  string `json:"digest"`  // what Installer.Digest returns for Path
-}
-
-type expecter interface {
-	Expect(a *channel.Artifact) (digest string)
-}
-
-type programmer interface{ Program() string }
-
 // An Updater keeps one installation up to date. Its methods may be called from several goroutines.
 type Updater struct {
 	cfg       Config
 	dir       string
+	disk      disk.FS
 	installer Installer
-	program   string // what Restart runs
+	started   string // the program that this process was started from
 	trust     *trust.Client
 	log       *slog.Logger
 
 	mu        sync.Mutex
+	held      []func()          // locks held until the process ends
 	heldTrial func()            // lock of a running trial, see start.go
 	born      os.FileInfo       // of the program when this process began; nil: not known
-	started   string            // digest of what was in place at Start, if it had to be told
+	running   string            // digest of what was in place at Start, if it had to be told
 	unpacked  map[string]string // manifest → digest: what this process has verified and staged
 }
 
 // New checks the configuration. It does no network and writes nothing.
-func New(cfg Config) (*Updater, error) {
+func New(cfg Config) (*Updater, error) { return newOn(disk.OS, cfg) }
+
+func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 	if err := errors.Join(channel.CheckName("product", cfg.Product), channel.CheckName("channel", cfg.Channel)); err != nil {
 		return nil, &ConfigError{"Product or Channel", err}
 	}
@@ -162,7 +166,7 @@ func New(cfg Config) (*Updater, error) {
 	if _, err := channel.Resolve(nil, channel.Query{Constraint: cfg.Wishes.Constraint, Pin: cfg.Wishes.Pin}); err != nil {
 		return nil, &ConfigError{"Wishes", err}
 	}
-	u := &Updater{cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, log: cfg.Logger, unpacked: map[string]string{}}
+	u := &Updater{cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, disk: fsys, log: cfg.Logger, unpacked: map[string]string{}}
 	u.setDefaults()
 	if err := u.findHome(); err != nil {
 		return nil, err
@@ -209,32 +213,61 @@ func (u *Updater) setDefaults() {
 // findHome settles the installer and the folder for state.
 func (u *Updater) findHome() error {
 	var err error
-	switch i := u.installer.(type) {
-	case Executable:
-		u.program, err = filepath.Abs(i.Path)
-	case programmer:
-		u.program = i.Program()
-	default:
-		if u.program, err = os.Executable(); err == nil {
-			u.program, err = filepath.EvalSymlinks(u.program)
-		}
+	if u.started, err = os.Executable(); err == nil {
+		u.started, err = filepath.EvalSymlinks(u.started)
 	}
-	switch _, own := u.installer.(Executable); {
-	case err != nil:
-		return &ConfigError{"Installer", fmt.Errorf("the program's path cannot be told: %w", err)}
-	case u.installer == nil || own:
-		u.installer = Executable{Path: u.program}
-	case u.dir == "":
-		return &ConfigError{"Dir", errors.New("is required with an installer of one's own")}
+	if u.installer == nil {
+		u.installer = Executable{Path: u.started}
+	} else if i, ok := u.installer.(ours); ok {
+		err = i.validate()
 	}
-	u.born, _ = os.Stat(u.program)
+	if err != nil {
+		return &ConfigError{"Installer", err}
+	}
+	if i, ok := u.installer.(ours); ok && u.disk != disk.OS {
+		u.installer = i.on(u.disk)
+	}
+	if h, ok := u.installer.(homer); ok && u.dir == "" {
+		u.dir = h.Home()
+	}
 	if u.dir == "" {
-		u.dir = filepath.Join(filepath.Dir(u.program), "."+filepath.Base(u.program)+".fairlead")
+		return &ConfigError{"Dir", errors.New("is required with an installer of one's own")}
 	}
 	if u.dir, err = filepath.Abs(u.dir); err != nil {
 		return &ConfigError{"Dir", err}
 	}
+	u.born, _ = os.Stat(u.program())
 	return nil
+}
+
+// ours is what our own installers have.
+type ours interface {
+	validate() error
+	place() string // the folder in which an exchange happens
+	on(disk.FS) Installer
+}
+
+// checkAbsolute refuses a path that would mean something else tomorrow.
+func checkAbsolute(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("the path %q is not absolute", path)
+	}
+	return nil
+}
+
+func realUnless(fsys disk.FS) disk.FS {
+	if fsys == nil {
+		return disk.OS
+	}
+	return fsys
+}
+
+// program is what Restart runs.
+func (u *Updater) program() string {
+	if p, ok := u.installer.(enterer); ok {
+		return p.Entry()
+	}
+	return u.started
 }
 
 // A ConfigError says which field of a Config cannot be used, and why.

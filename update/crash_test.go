@@ -21,12 +21,12 @@ type dying struct {
 
 var errDied = errors.New("died")
 
-func (d dying) Exchange(next, prev string) error {
+func (d dying) Exchange(next, digest, prev string) error {
 	if d.err != nil {
 		return d.err
 	}
 	if d.after {
-		if err := d.Executable.Exchange(next, prev); err != nil {
+		if err := d.Executable.Exchange(next, digest, prev); err != nil {
 			return err
 		}
 	}

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"time"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/trust"
 )
 
@@ -29,14 +29,14 @@ var errStalled = errors.New("nothing, or next to nothing, arrived for too long")
 
 // fetchBlob streams a small verified blob to w. Nothing reaches w before the whole of it is verified.
 func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) error {
-	if err := os.MkdirAll(u.dir, 0o700); err != nil {
+	if err := disk.MkdirAll(u.disk, u.dir, 0o700); err != nil {
 		return &StateError{u.dir, err}
 	}
-	f, err := os.CreateTemp(u.dir, ".tmp-blob-*")
+	f, err := disk.CreateTemp(u.disk, u.dir)
 	if err != nil {
 		return &StateError{u.dir, err}
 	}
-	defer func() { _, _ = f.Close(), os.Remove(f.Name()) }()
+	defer func() { _, _ = f.Close(), u.disk.Remove(f.Name()) }()
 	if err := u.download(ctx, b, f, nil); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 
 // download completes f, which holds the beginning of b or nothing, from the sources in order: the next one on any
 // failure, from where the last one stopped. When it returns nil, f holds exactly b and is durable.
-func (u *Updater) download(ctx context.Context, b channel.Blob, f *os.File, progress func(done int64)) error {
+func (u *Updater) download(ctx context.Context, b channel.Blob, f disk.File, progress func(done int64)) error {
 	t := &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, progress: progress}
 	list := trust.Flatten(u.cfg.Source)
 	if len(list) == 0 {
@@ -91,7 +91,7 @@ func (u *Updater) download(ctx context.Context, b channel.Blob, f *os.File, prog
 type transfer struct {
 	ctx      context.Context
 	blob     channel.Blob
-	file     *os.File
+	file     disk.File
 	hash     hash.Hash
 	done     int64 // bytes in file and hash
 	flushed  int64 // bytes on their way to the disk

@@ -17,6 +17,8 @@ func errorClass(err error) string {
 		state    *StateError
 		probe    *ProbeError
 		channel  *NoChannelError
+		obstacle *PreflightError
+		hook     *HookError
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -27,6 +29,10 @@ func errorClass(err error) string {
 		return "rollback"
 	case errors.As(err, &expired):
 		return "expired"
+	case errors.As(err, &obstacle):
+		return string(obstacle.Obstacle)
+	case errors.As(err, &hook):
+		return "hook"
 	case errors.As(err, &probe):
 		return "probe"
 	case errors.As(err, &channel):

@@ -3,7 +3,13 @@ package update
 import "github.com/fairlead-dev/fairlead/channel"
 
 // ReleaseTrial does what the system does when a process dies.
-func ReleaseTrial(u *Updater) { u.endTrial() }
+func ReleaseTrial(u *Updater) {
+	u.endTrial()
+	for _, release := range u.held {
+		release()
+	}
+	u.held = nil
+}
 
 // Host is what this machine is to channel.Resolve.
 func Host() channel.Host { return host() }

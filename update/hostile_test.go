@@ -12,6 +12,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -274,24 +276,55 @@ func TestConfirmLeavesNoTrace(t *testing.T) {
 	require.NoDirExists(t, update.Dir(u))
 }
 
-// A disk that is full is not left full.
-func TestPartIsRemovedWhenTheDiskIsFull(t *testing.T) {
+// A disk that is full is found out before, or else not left full.
+func TestFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to mount a small file system")
 	}
 	v := newVendor(t)
-	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<17) // 2 MiB
-	v.release("1.1.0", append(content, program("1.1.0")...))
-	small := mountSmall(t)
+	v.release("1.1.0", append(bytes.Repeat([]byte("0123456789abcdef"), 1<<18), program("1.1.0")...)) // 4 MiB
+	small := mountSmall(t, "16m")
 	m := newMachine(t, v, "1.0.0")
 	m.program = filepath.Join(small, "notes")
 	require.NoError(t, os.WriteFile(m.program, program("1.0.0"), 0o755))
 	u := m.start()
 	d := check(t, u)
+	require.Nil(t, d.Obstacle)
+	fill := func() string {
+		path := filepath.Join(small, "of the user")
+		f, err := os.Create(path)
+		require.NoError(t, err)
+		_, err = f.Write(make([]byte, 16<<20))
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		require.NoError(t, f.Close())
+		return path
+	}
+	var once sync.Once
+	err := u.Stage(t.Context(), d.Update, func(update.Progress) { once.Do(func() { fill() }) })
+	require.ErrorIs(t, err, syscall.ENOSPC)
 	var state *update.StateError
-	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &state)
+	require.ErrorAs(t, err, &state)
 	left, err := filepath.Glob(filepath.Join(update.Dir(u), "staging", "*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
-	require.NoError(t, os.WriteFile(filepath.Join(small, "of the user"), content[:500_000], 0o644))
+
+	user := fill()
+	d = check(t, u)
+	require.Equal(t, update.Available, d.Outcome)
+	require.Equal(t, update.NoSpace, d.Obstacle.Obstacle)
+	require.Contains(t, d.String(), "cannot be installed now")
+	var full *update.PreflightError
+	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &full)
+	require.Greater(t, full.Need, full.Free)
+
+	// While the disk is full, starts of a version on trial are counted, and it goes back.
+	require.NoError(t, os.Remove(user))
+	m.updateTo(u, "1.1.0")
+	fill()
+	for range 3 {
+		die(m, m.start())
+		require.Contains(t, m.version(), "1.1.0")
+	}
+	m.start()
+	require.Equal(t, "1.0.0", m.version())
 }

@@ -9,14 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/fairlead-dev/fairlead/channel"
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
 
@@ -60,13 +59,27 @@ type journal struct {
 	Current  *version  `json:"current,omitempty"`  // what is in place, if it came by update
 	Previous *version  `json:"previous,omitempty"` // what Rollback goes back to; its files are at previousName
 	Failures []failure `json:"failures,omitempty"`
+	Undone   *undone   `json:"undone,omitempty"` // a rollback that Hooks.AfterRollback is to be told
+	Vetoes   int       `json:"vetoes,omitempty"` // releases in a row that Hooks.Healthy has made this installation leave
+}
+
+// undone is a rollback: from the version that was left to the one that came back.
+type undone struct {
+	From string `json:"from"`
+	To   string `json:"to"`
 }
 
 const (
 	journalName  = "journal"
 	previousName = "previous" // what was in place before
 	failedName   = "failed"   // what was rolled back, for the moment of the exchange
+	gonePrefix   = "gone-"    // what is needed no more, and its digest
+	listsName    = "lists"    // file lists of versions, by digest
+	rescuedName  = "rescued"  // files of the user
 	stagingName  = "staging"
+	reserveName  = "reserve" // space that the journal needs when the disk is full
+	reserveSize  = 64 << 10
+	maxJournal   = 1 << 20
 	maxFailures  = 32
 	maxTries     = 3
 	retryAfter   = 24 * time.Hour
@@ -109,13 +122,13 @@ func decodeJournal(data []byte) (*journal, error) {
 
 // isLocal reports whether the journal names staged files, and only such as lie in the staging folder.
 func (j *journal) isLocal() bool {
-	return j.Staged != nil && filepath.IsLocal(j.Folder) && filepath.IsLocal(j.Staged.Path) && filepath.IsLocal(j.Staged.Program)
+	return j.Staged != nil && filepath.IsLocal(j.Folder) && filepath.IsLocal(j.Staged.Path)
 }
 
 // readJournal returns the journal; a missing or damaged one reads as idle: what is in place runs, and nothing is
 // assumed about it. One that a newer version of this library has written is an error, and stays as it is.
 func (u *Updater) readJournal() (*journal, error) {
-	data, err := os.ReadFile(u.path(journalName))
+	data, err := disk.ReadFile(u.disk, u.path(journalName), maxJournal)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &journal{Phase: idle}, nil
 	}
@@ -134,13 +147,33 @@ func (u *Updater) readJournal() (*journal, error) {
 	return j, nil
 }
 
+// writeJournal replaces the journal, durably. When the disk is full, it uses the reserve: a start on trial must be counted,
+// and going back be possible, above all then.
 func (u *Updater) writeJournal(j *journal) error {
 	data, err := j.encode()
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(u.path(journalName), data, 0o600); err != nil {
+	err = disk.Write(u.disk, u.path(journalName), data, 0o600)
+	if disk.IsFull(err) && u.disk.Remove(u.path(reserveName)) == nil {
+		err = disk.Write(u.disk, u.path(journalName), data, 0o600)
+	}
+	if err != nil {
 		return &StateError{u.path(journalName), err}
+	}
+	return nil
+}
+
+// keepReserve sets space aside for the journal. The bytes are random: a file system that compresses would keep no space
+// for others.
+func (u *Updater) keepReserve() error {
+	if info, err := u.disk.Lstat(u.path(reserveName)); err == nil && info.Size() == reserveSize {
+		return nil
+	}
+	data := make([]byte, reserveSize)
+	_, _ = rand.Read(data)
+	if err := disk.Write(u.disk, u.path(reserveName), data, 0o600); err != nil {
+		return &StateError{u.path(reserveName), err}
 	}
 	return nil
 }
@@ -158,7 +191,7 @@ func (u *Updater) lockJournal(ctx context.Context) (j *journal, release func(), 
 }
 
 func (u *Updater) lockAs(ctx context.Context, name string) (release func(), err error) {
-	if err := errors.Join(os.MkdirAll(u.dir, 0o700), u.checkPrivate()); err != nil {
+	if err := errors.Join(disk.MkdirAll(u.disk, u.dir, 0o700), u.checkPrivate()); err != nil {
 		return nil, &StateError{u.dir, err}
 	}
 	release, err = filelock.Lock(ctx, u.path(name))
@@ -186,13 +219,13 @@ func (u *Updater) stagedPath(j *journal, path string) string {
 // installID returns the random id that places this installation in rollouts. It never leaves the machine.
 func (u *Updater) installID() (string, error) {
 	path := u.path("install-id")
-	if data, err := os.ReadFile(path); err == nil && len(data) == 32 {
+	if data, err := disk.ReadFile(u.disk, path, 64); err == nil && len(data) == 32 {
 		return string(data), nil
 	}
 	var raw [16]byte
 	_, _ = rand.Read(raw[:]) // never fails, see crypto/rand
 	id := hex.EncodeToString(raw[:])
-	if err := errors.Join(os.MkdirAll(u.dir, 0o700), atomicfile.Write(path, []byte(id), 0o600)); err != nil {
+	if err := errors.Join(disk.MkdirAll(u.disk, u.dir, 0o700), disk.Write(u.disk, path, []byte(id), 0o600)); err != nil {
 		return "", &StateError{path, err}
 	}
 	return id, nil

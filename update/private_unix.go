@@ -26,22 +26,10 @@ func (u *Updater) checkPrivate() error {
 	if owner == os.Geteuid() || owner == 0 {
 		return nil
 	}
-	if home, err := os.Stat(filepath.Dir(u.program)); err == nil && ownerOf(home) == owner {
+	if home, err := os.Stat(filepath.Dir(u.program())); err == nil && ownerOf(home) == owner {
 		return nil
 	}
 	return fmt.Errorf("it belongs to another user (%d): remove it", owner)
 }
 
 func ownerOf(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
-
-// soleName reports whether a file has no other name, through which somebody could change it or be changed.
-func soleName(info os.FileInfo) bool {
-	return info.Sys().(*syscall.Stat_t).Nlink == 1 && ownerOf(info) == os.Geteuid()
-}
-
-// sameOwner gives a new file the owner of the one that it replaces, as far as this user may.
-func sameOwner(path string, old os.FileInfo) {
-	if st := old.Sys().(*syscall.Stat_t); os.Geteuid() == 0 {
-		_ = os.Lchown(path, int(st.Uid), int(st.Gid))
-	}
-}

@@ -14,5 +14,3 @@ func (u *Updater) checkPrivate() error {
 	}
 	return err
 }
-
-func soleName(os.FileInfo) bool { return true }

@@ -14,7 +14,8 @@ const (
 	EventStaged     = "update.staged"      // from, to
 	EventApplied    = "update.applied"     // from, to
 	EventConfirmed  = "update.confirmed"   // from, to
-	EventRolledBack = "update.rolled_back" // from (the version left), to, code (trial, app)
+	EventRolledBack = "update.rolled_back" // from (the version left), to, code (trial, app, health)
+	EventRescued    = "update.rescued"     // files: how many of the user's were kept from a folder that was removed
 )
 
 func (u *Updater) event(name string, fields map[string]string) {

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/fairlead-dev/fairlead/channel"
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 )
 
 // Progress of a Stage. Total is 0 where it is not known.
@@ -32,8 +32,9 @@ const (
 // progress may be nil; it is called often, from Stage's goroutine.
 //
 // Memory stays bounded: the download streams through the hash to disk. On an error this update is not staged, and what
-// failed verification is deleted. Errors: [*VerifyError], [*SourceError], [*StateError], [*ProbeError], [*BusyError],
-// [*QuarantinedError], [ErrReplaced]. A release whose verified bytes fail three times to unpack or to answer the probe
+// failed verification is deleted. Whether the update can be installed here at all is asked first, see
+// [Updater.Preflight]. Errors: [*PreflightError], [*VerifyError], [*SourceError], [*StateError], [*ProbeError],
+// [*BusyError], [*QuarantinedError], [ErrReplaced]. A release whose verified bytes fail three times to unpack or to answer the probe
 // is left alone for a day.
 func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)) error {
 	if up == nil {
@@ -45,6 +46,9 @@ func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)
 	}
 	defer release()
 	if done, err := u.isStaged(ctx, up); done || err != nil {
+		return err
+	}
+	if err := u.preflight(ctx, up); err != nil {
 		return err
 	}
 	if progress == nil {
@@ -123,7 +127,7 @@ func (e *QuarantinedError) Error() string {
 
 // isReplaced reports whether the program's file is another one than when this process began.
 func (u *Updater) isReplaced() bool {
-	now, err := os.Stat(u.program)
+	now, err := os.Stat(u.program())
 	return u.born != nil && err == nil && (!os.SameFile(u.born, now) || !u.born.ModTime().Equal(now.ModTime()) || u.born.Size() != now.Size())
 }
 
@@ -138,43 +142,66 @@ func (e *BusyError) Error() string {
 }
 
 func (u *Updater) stage(ctx context.Context, up *Update, progress func(Progress)) (folder string, st Staged, err error) {
-	blob, err := u.downloadArtifact(ctx, up.Artifact, progress)
-	if err != nil {
+	if folder, err = u.freshFolder(up); err != nil {
 		return "", st, err
 	}
-	progress(Progress{Unpacking, 0, up.Artifact.Length})
-	folder, err = u.freshDir()
-	if err != nil {
-		return "", st, err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.RemoveAll(folder)
-		}
-	}()
-	st, err = u.installer.Unpack(ctx, up.Artifact, blob, folder)
-	if err != nil {
-		var wrong *VerifyError
-		if errors.As(err, &wrong) {
-			_ = os.Remove(blob)
-			err = &badRelease{err}
-		}
-		return "", st, err
-	}
-	if !u.cfg.Trial.InsecureSkipProbe {
+	st, err = u.findOrFetch(ctx, up, folder, progress)
+	if err == nil && !u.cfg.Trial.InsecureSkipProbe {
 		progress(Progress{Probing, 0, 0})
 		err = u.probe(ctx, st.Program, up.Release.Version)
 		var failed *ProbeError
 		if errors.As(err, &failed) {
 			err = &badRelease{err}
 		}
-		if err != nil {
-			return "", st, err
+	}
+	if err != nil {
+		_ = u.disk.RemoveAll(folder)
+	}
+	return folder, st, err
+}
+
+// freshFolder makes a new, empty, private folder for an update, and removes what others have left.
+func (u *Updater) freshFolder(up *Update) (string, error) {
+	if err := disk.MkdirAll(u.disk, u.path(stagingName), 0o700); err != nil {
+		return "", &StateError{u.path(stagingName), err}
+	}
+	u.clearStaging(up.Artifact.SHA256 + partSuffix)
+	if err := u.keepReserve(); err != nil {
+		return "", err
+	}
+	folder, err := disk.MkdirTemp(u.disk, u.path(stagingName), "new-")
+	if err != nil {
+		return "", &StateError{u.path(stagingName), err}
+	}
+	return folder, nil
+}
+
+// findOrFetch fills folder: with a version that is still here, or from the repository.
+func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, progress func(Progress)) (Staged, error) {
+	if f, ok := u.installer.(finder); ok {
+		if st, found := f.Find(up.Artifact, folder); found {
+			return st, nil
 		}
 	}
-	_ = os.Remove(blob)
-	return folder, st, nil
+	blob, err := u.downloadArtifact(ctx, up.Artifact, progress)
+	if err != nil {
+		return Staged{}, err
+	}
+	progress(Progress{Unpacking, 0, up.Artifact.Length})
+	st, err := u.installer.Unpack(ctx, up.Artifact, blob, folder)
+	var wrong *VerifyError
+	var full *StateError
+	switch {
+	case errors.As(err, &wrong):
+		err = &badRelease{err}
+	case err != nil && !errors.As(err, &full): // cancelled: the download is good
+		return st, err
+	}
+	_ = u.disk.Remove(blob) // of no more use; and a full disk is not left full
+	return st, err
 }
+
+const partSuffix = ".part"
 
 // badRelease marks a failure of the release itself: its bytes are what was signed, and they do not work here.
 type badRelease struct{ error }
@@ -183,14 +210,8 @@ func (b *badRelease) Unwrap() error { return b.error }
 
 // downloadArtifact returns the path of the verified artifact. The name is its hash: never a name from the network.
 func (u *Updater) downloadArtifact(ctx context.Context, a *channel.Artifact, progress func(Progress)) (string, error) {
-	dir := u.path(stagingName)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", &StateError{dir, err}
-	}
-	path := filepath.Join(dir, a.SHA256+".part")
-	u.clearStaging(filepath.Base(path))
-	// O_EXCL, or an existing regular file of our own with no other name: never through a link that somebody planted.
-	f, err := openRegular(path)
+	path := u.path(stagingName, a.SHA256+partSuffix)
+	f, err := u.openPart(path)
 	if err != nil {
 		return "", &StateError{path, err}
 	}
@@ -200,31 +221,22 @@ func (u *Updater) downloadArtifact(ctx context.Context, a *channel.Artifact, pro
 	}
 	var full *StateError
 	if errors.As(err, &full) {
-		_ = os.Remove(path) // a full disk is not left full
+		_ = u.disk.Remove(path) // a full disk is not left full
 	}
-	if err != nil {
-		return "", err
-	}
-	return path, nil
+	return path, err
 }
 
-// openRegular opens a regular file for reading and writing, creating it if absent.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil || !errors.Is(err, os.ErrExist) {
-		return f, err
+// openPart opens the file that a download goes into, or goes on in. What is there and not ours alone is removed: another
+// name would be a way to change the file after it was verified.
+func (u *Updater) openPart(path string) (disk.File, error) {
+	f, err := u.disk.Edit(path)
+	if err == nil {
+		return f, nil
 	}
-	info, err := os.Lstat(path)
-	if err != nil {
+	if err := u.disk.RemoveAll(path); err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || !soleName(info) {
-		if err := os.RemoveAll(path); err != nil {
-			return nil, err
-		}
-		return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	}
-	return os.OpenFile(path, os.O_RDWR, 0o600)
+	return u.disk.Create(path)
 }
 
 // clearStaging removes what earlier attempts left in the staging folder, but for keep and what the journal names.
@@ -233,36 +245,24 @@ func (u *Updater) clearStaging(keep string) {
 	if j, err := u.readJournal(); err == nil && j.Staged != nil {
 		named = j.Folder
 	}
-	entries, _ := os.ReadDir(u.path(stagingName))
+	entries, _ := u.disk.ReadDir(u.path(stagingName))
 	for _, e := range entries {
-		path := u.path(stagingName, e.Name())
 		if e.Name() != keep && e.Name() != named {
-			_ = os.RemoveAll(path)
+			_ = u.disk.RemoveAll(u.path(stagingName, e.Name()))
 		}
 	}
 }
 
-// freshDir makes a new, empty, private folder for staging.
-func (u *Updater) freshDir() (string, error) {
-	if err := os.MkdirAll(u.path(stagingName), 0o700); err != nil {
-		return "", &StateError{u.path(stagingName), err}
-	}
-	dir, err := os.MkdirTemp(u.path(stagingName), "new-")
-	if err != nil {
-		return "", &StateError{u.path(stagingName), err}
-	}
-	return dir, nil
-}
-
 func (u *Updater) noteStaged(ctx context.Context, up *Update, folder string, st Staged) error {
-	if err := atomicfile.SyncDir(u.path(stagingName)); err != nil {
+	if err := u.disk.SyncDir(u.path(stagingName)); err != nil {
 		return &StateError{u.path(stagingName), err}
 	}
+	if err := u.noteList(up.Artifact, st.Digest); err != nil {
+		return err
+	}
 	below := Staged{Digest: st.Digest}
-	var err, perr error
-	below.Path, err = filepath.Rel(folder, st.Path)
-	below.Program, perr = filepath.Rel(folder, st.Program)
-	if err != nil || perr != nil || !filepath.IsLocal(below.Path) || !filepath.IsLocal(below.Program) {
+	var err error
+	if below.Path, err = filepath.Rel(folder, st.Path); err != nil || !filepath.IsLocal(below.Path) {
 		return fmt.Errorf("update: the installer has unpacked to %s, not below %s", st.Path, folder)
 	}
 	u.mu.Lock()

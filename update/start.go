@@ -5,10 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
 	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
 
@@ -35,15 +33,47 @@ func (u *Updater) Start(ctx context.Context) (Next, error) {
 	if nonce, ok := os.LookupEnv(probeVariable); ok {
 		return Exit, u.answerProbe(nonce)
 	}
-	ctx, cancel := context.WithTimeout(ctx, startPatience) // a program must not hang because another one does
+	patience, cancel := context.WithTimeout(ctx, startPatience) // a program must not hang because another one does
 	defer cancel()
-	j, release, err := u.openJournal(ctx)
+	j, release, err := u.openJournal(patience)
 	if err != nil || j == nil { // never updated: leave no trace
 		return Continue, notOurs(err)
 	}
 	defer release()
-	u.sweep(j)
-	return u.settle(j)
+	next, err := u.settle(j)
+	if next != Continue {
+		return next, err
+	}
+	u.hold()
+	u.tidy(j)
+	return Continue, errors.Join(err, u.tellUndone(ctx, j))
+}
+
+// hold marks the version that runs as in use, as far as this user may.
+func (u *Updater) hold() {
+	h, ok := u.installer.(holder)
+	if !ok {
+		return
+	}
+	if release, err := h.Hold(); err == nil {
+		u.mu.Lock()
+		u.held = append(u.held, holdOpen(release))
+		u.mu.Unlock()
+	}
+}
+
+// tellUndone runs the hook for a rollback, once it has succeeded never again.
+func (u *Updater) tellUndone(ctx context.Context, j *journal) error {
+	if j.Undone == nil || (j.Current != nil && !u.isRunning(j.Current)) {
+		return nil
+	}
+	if hook := u.cfg.Hooks.AfterRollback; hook != nil {
+		if err := hook(ctx, j.Undone.From, j.Undone.To); err != nil {
+			return &HookError{"AfterRollback", err}
+		}
+	}
+	j.Undone = nil
+	return u.writeJournal(j)
 }
 
 const startPatience = 5 * time.Second
@@ -83,12 +113,12 @@ func (u *Updater) afterRevert(j *journal) Next {
 // settleTrial counts this start, durably, before the app's own code runs.
 func (u *Updater) settleTrial(j *journal) (Next, error) {
 	// What is in place now is what this process was started from.
-	digest, err := u.installer.Digest("")
+	digest, err := u.inPlace(j.From, previousName)
 	if err != nil {
-		return Continue, &StateError{u.program, err}
+		return Continue, err
 	}
 	u.mu.Lock()
-	u.started = digest
+	u.running = digest
 	u.mu.Unlock()
 	if digest != j.To.Digest {
 		u.adopt(j)
@@ -105,7 +135,7 @@ func (u *Updater) settleTrial(j *journal) (Next, error) {
 	if j.Starts >= u.cfg.Trial.Starts {
 		held()
 		u.log.Warn("the new version was started too often without being confirmed", "version", j.To.Version, "starts", j.Starts)
-		err := u.revert(j, "trial")
+		err := u.revert(j, reasonTrial)
 		return u.afterRevert(j), err
 	}
 	j.Starts++
@@ -137,18 +167,22 @@ func (u *Updater) Succeeded(ctx context.Context) error {
 	})
 }
 
-// holdTrial holds the lock of the trial until Confirm or the end of the process, even if the app drops the Updater:
-// an open file that nobody refers to would be closed.
+// holdTrial holds the lock of the trial until Confirm or the end of the process.
 func (u *Updater) holdTrial(release func()) {
-	end, ended := make(chan struct{}), make(chan struct{})
+	u.mu.Lock()
+	u.heldTrial = holdOpen(release)
+	u.mu.Unlock()
+}
+
+// holdOpen keeps a lock even if the app drops the Updater: an open file that nobody refers to would be closed.
+func holdOpen(release func()) (end func()) {
+	ending, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		<-end
+		<-ending
 		release()
 	}()
-	u.mu.Lock()
-	u.heldTrial = func() { close(end); <-ended }
-	u.mu.Unlock()
+	return func() { close(ending); <-ended }
 }
 
 func (u *Updater) endTrial() {
@@ -157,18 +191,5 @@ func (u *Updater) endTrial() {
 	if u.heldTrial != nil {
 		u.heldTrial()
 		u.heldTrial = nil
-	}
-}
-
-// sweep removes what a crash or Windows has left in the updater's folder. It never follows a link.
-func (u *Updater) sweep(j *journal) {
-	entries, _ := os.ReadDir(u.dir)
-	for _, e := range entries {
-		name := e.Name()
-		leftover := atomicfile.IsTemp(name) || strings.HasPrefix(name, previousName+".old-") || strings.HasPrefix(name, failedName+".old-") || name == previousName+".new" || name == failedName+".new" ||
-			(name == failedName && j.Phase != reverting)
-		if leftover {
-			_ = os.RemoveAll(u.path(name))
-		}
 	}
 }

@@ -327,9 +327,14 @@ func TestDecisionsThatInstallNothing(t *testing.T) {
 		require.NoError(t, os.WriteFile(m.program+".managed", []byte("acme-deb\n"), 0o644))
 		d := check(t, u)
 		require.Equal(t, update.Managed, d.Outcome)
-		require.Equal(t, "acme-deb", d.ManagedBy)
-		var managed *update.ManagedError
-		require.ErrorAs(t, u.Apply(t.Context(), staged), &managed)
+		require.Equal(t, update.ManagedElsewhere, d.Obstacle.Obstacle)
+		require.Equal(t, "acme-deb", d.Obstacle.By)
+		require.Contains(t, d.String(), "this installation is looked after by acme-deb")
+		for name, err := range map[string]error{"apply": u.Apply(t.Context(), staged), "preflight": u.Preflight(t.Context(), staged)} {
+			var managed *update.PreflightError
+			require.ErrorAs(t, err, &managed, name)
+			require.Equal(t, update.ManagedElsewhere, managed.Obstacle)
+		}
 	})
 }
 
@@ -380,7 +385,8 @@ func TestConfigRefusals(t *testing.T) {
 		"Root":               func(c *update.Config) { c.Root = []byte("{}") },
 		"Source":             func(c *update.Config) { c.Source = nil },
 		"Wishes":             func(c *update.Config) { c.Wishes.Constraint = "newest" },
-		"Dir":                func(c *update.Config) { c.Installer = struct{ update.Executable }{} },
+		"Dir":                func(c *update.Config) { c.Installer = struct{ update.Installer }{c.Installer} },
+		"Installer":          func(c *update.Config) { c.Installer = update.Executable{Path: "notes"} },
 	} {
 		cfg := update.Config{Product: "notes", Channel: "stable", Version: "1.0.0", Root: v.root(), Source: update.FS(os.DirFS(v.dir)), Installer: update.Executable{Path: m.program}}
 		_, err := update.New(cfg)

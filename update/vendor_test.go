@@ -117,6 +117,7 @@ func digest(content []byte) string {
 type machine struct {
 	t       *testing.T
 	vendor  *vendor
+	dir     string // with everything
 	program string
 	now     time.Time
 	change  []func(*update.Config)
@@ -128,7 +129,8 @@ func program(version string) []byte { return []byte("#!/bin/false\nversion=" + v
 
 func newMachine(t *testing.T, v *vendor, version string, change ...func(*update.Config)) *machine {
 	t.Helper()
-	m := &machine{t: t, vendor: v, program: filepath.Join(t.TempDir(), "notes"), now: v.now.Add(time.Hour), change: change}
+	dir := t.TempDir()
+	m := &machine{t: t, vendor: v, dir: dir, program: filepath.Join(dir, "notes"), now: v.now.Add(time.Hour), change: change}
 	require.NoError(t, os.WriteFile(m.program, program(version), 0o755))
 	return m
 }

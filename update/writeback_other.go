@@ -2,6 +2,6 @@
 
 package update
 
-import "os"
+import "github.com/fairlead-dev/fairlead/internal/disk"
 
-func writeback(*os.File, int64, int64) {}
+func writeback(disk.File, int64, int64) {}

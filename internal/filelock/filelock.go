@@ -28,10 +28,18 @@ func Lock(ctx context.Context, path string) (release func(), err error) {
 
 // TryLock takes the lock at path if it is free, and returns ErrHeld if it is not.
 func TryLock(path string) (release func(), err error) {
-	l := flock.New(path, flock.SetPermissions(0o600))
-	ok, err := l.TryLock()
+	return try(flock.New(path, flock.SetPermissions(0o600)), (*flock.Flock).TryLock)
+}
+
+// TryShare takes a share of the lock at path: others may have one too, but nobody the lock. Other users may share it.
+func TryShare(path string) (release func(), err error) {
+	return try(flock.New(path, flock.SetPermissions(0o644)), (*flock.Flock).TryRLock)
+}
+
+func try(l *flock.Flock, lock func(*flock.Flock) (bool, error)) (release func(), err error) {
+	ok, err := lock(l)
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, fmt.Errorf("lock %s: %w", l.Path(), err)
 	}
 	if !ok {
 		return nil, ErrHeld

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
 
@@ -104,7 +104,7 @@ func (s *store) write(name string, data []byte) error {
 			return &StoreError{path, err}
 		}
 	}
-	if err := atomicfile.Write(path, data, 0o600); err != nil {
+	if err := disk.Write(disk.OS, path, data, 0o600); err != nil {
 		return &StoreError{path, err}
 	}
 	return nil
@@ -145,7 +145,7 @@ func (s *store) sweep(st *state) {
 	for _, e := range entries {
 		name := e.Name()
 		ours := strings.HasPrefix(name, "snapshot.") || strings.HasPrefix(name, "role.")
-		if (ours && !keep[name]) || atomicfile.IsTemp(name) {
+		if (ours && !keep[name]) || disk.IsTemp(name) {
 			s.remove(name)
 		}
 	}

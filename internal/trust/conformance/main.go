@@ -25,7 +25,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/trust"
 )
 
@@ -153,7 +153,7 @@ func (o options) download(ctx context.Context, view *trust.View) error {
 		if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, data) {
 			continue
 		}
-		if err := atomicfile.Write(file, data, 0o600); err != nil {
+		if err := disk.Write(disk.OS, file, data, 0o600); err != nil {
 			return err
 		}
 	}

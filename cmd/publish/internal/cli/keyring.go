@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
 
@@ -217,7 +217,7 @@ func (a *app) makeKey(ctx context.Context, name, algorithm string, insecure bool
 	if err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Write(publicPath(path), signer.Public().PEM(), 0o644); err != nil {
+	if err := disk.Write(disk.OS, publicPath(path), signer.Public().PEM(), 0o644); err != nil {
 		return nil, fmt.Errorf("%s was written, but not its public key: %w", path, err)
 	}
 	return signer, nil

@@ -17,7 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fairlead-dev/fairlead/internal/atomicfile"
+	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/license"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
@@ -100,7 +100,7 @@ func (a *app) newIssuerKey(ctx context.Context, k issuerKey) (result, error) {
 		return nil, err
 	}
 	text.WriteByte('\n')
-	return keyringResult{ring}, atomicfile.Write(file, text.Bytes(), 0o644)
+	return keyringResult{ring}, disk.Write(disk.OS, file, text.Bytes(), 0o644)
 }
 
 func cryptoKey(k tufrepo.PublicKey) (crypto.PublicKey, error) {
@@ -268,7 +268,7 @@ func (a *app) issue(ctx context.Context, o issueOptions) (result, error) {
 	if o.out == "" {
 		return &issued{Token: string(token)}, nil
 	}
-	return &issued{string(token), o.out}, atomicfile.Write(o.out, append(token, '\n'), 0o600)
+	return &issued{string(token), o.out}, disk.Write(disk.OS, o.out, append(token, '\n'), 0o600)
 }
 
 // endOfTime is when a token expires whose licence never does and who has to fetch no fresh one: the last day that

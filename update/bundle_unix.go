@@ -1,0 +1,184 @@
+//go:build unix
+
+package update
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"runtime"
+
+	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/disk"
+)
+
+// Bundle installs a folder in place of another, as a macOS .app is one: both change their names in one step
+// (renameat2 with RENAME_EXCHANGE on Linux 3.15 or later, renamex_np with RENAME_SWAP on macOS). A process that runs
+// from the old folder goes on with the files that it has open, and finds the new ones under the old names.
+//
+// Nearly all local file systems can do that: ext4, XFS, Btrfs, tmpfs, APFS. Where one cannot (NFS, HFS+, folders
+// of a container image), a [*PreflightError] says so before anything is downloaded, unless UnsafeGap is set.
+//
+// Files in the folder that are not the vendor's are not carried into the new version, see package comment, "Files of the
+// user". On macOS 13 and later, an app may replace only bundles that are signed by its own team.
+type Bundle struct {
+	Path    string // absolute, without symbolic links, of the folder
+	Program string // the path, slash-separated, of the program in it, such as Contents/MacOS/Notes
+	// UnsafeGap installs in two renames where the file system cannot exchange two folders: there is a moment with
+	// nothing at Path, and a crash in that moment leaves it so, until a process that still has the old files, such as
+	// Supervise, or a program started from the updater's folder, calls Start.
+	UnsafeGap bool
+
+	fsys disk.FS // nil: the real one
+}
+
+func (b Bundle) on(fsys disk.FS) Installer { b.fsys = fsys; return b }
+func (b Bundle) disk() disk.FS             { return realUnless(b.fsys) }
+
+func (b Bundle) validate() error {
+	return errors.Join(checkAbsolute(b.Path), channel.CheckPath(b.Program, runtime.GOOS))
+}
+func (b Bundle) place() string { return filepath.Dir(b.Path) }
+
+// Home is .NAME.fairlead beside the folder.
+func (b Bundle) Home() string { return homeBeside(b.Path) }
+
+// Entry is the program in the folder.
+func (b Bundle) Entry() string { return filepath.Join(b.Path, filepath.FromSlash(b.Program)) }
+
+func (b Bundle) tree(a *channel.Artifact) (tree, string, error) { return treeOf(a, b.Program) }
+
+// Expect is the digest that the signed manifest promises.
+func (b Bundle) Expect(a *channel.Artifact) string {
+	t, _, err := b.tree(a)
+	if err != nil {
+		return ""
+	}
+	return t.digest()
+}
+
+// Check implements an optional method of Installer: it tries the exchange on two empty folders, where it is to be.
+func (b Bundle) Check(dir string, a *channel.Artifact) error {
+	if a != nil {
+		if _, _, err := b.tree(a); err != nil {
+			return err
+		}
+	}
+	if info, err := b.disk().Lstat(b.Path); err != nil || !info.IsDir() {
+		return &PreflightError{Obstacle: BadLayout, Path: b.Path, Err: errors.Join(errors.New("it is not a folder"), err)}
+	}
+	// The names are always the same, so that what a crash leaves does not pile up.
+	here, there := filepath.Join(dir, "probe"), homeBeside(b.Path)+".probe"
+	for _, folder := range []string{here, there} {
+		if err := errors.Join(b.disk().RemoveAll(folder), b.disk().Mkdir(folder, 0o700)); err != nil {
+			return &PreflightError{Obstacle: NotWritable, Path: filepath.Dir(folder), Err: err}
+		}
+		defer func() { _ = b.disk().Remove(folder) }()
+	}
+	err := b.disk().Exchange(here, there)
+	switch {
+	case disk.IsOtherVolume(err):
+		return &PreflightError{Obstacle: OtherVolume, Path: b.Path, Err: err}
+	case err != nil && !b.UnsafeGap:
+		return &PreflightError{Obstacle: NoExchange, Path: b.Path, Err: err}
+	}
+	return nil
+}
+
+// Unpack implements Installer.
+func (b Bundle) Unpack(ctx context.Context, a *channel.Artifact, blob, into string) (Staged, error) {
+	return stageTree(ctx, b.disk(), a, b.Program, blob, into)
+}
+
+// Digest implements Installer.
+func (b Bundle) Digest(path string) (string, error) {
+	if path == "" {
+		path = b.Path
+	}
+	return treeDigest(b.disk(), path)
+}
+
+// Exchange implements Installer.
+func (b Bundle) Exchange(next, digest, prev string) error {
+	is, release, err := verifyTree(b.disk(), next, digest)
+	if err != nil {
+		return err
+	}
+	defer release()
+	info, err := b.disk().Lstat(b.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return b.move(next, b.Path)
+	}
+	if err != nil {
+		return err
+	}
+	if err := b.own(next, info); err != nil {
+		return err
+	}
+	err = b.disk().Exchange(next, b.Path)
+	if errors.Is(err, errors.ErrUnsupported) && b.UnsafeGap {
+		return b.inTwoSteps(next, prev)
+	}
+	if err != nil {
+		return err
+	}
+	if !is(b.Path) {
+		return errors.Join(&VerifyError{File: next, Err: errors.New("was replaced after it had been hashed")}, b.disk().Exchange(next, b.Path))
+	}
+	return b.Settle(next, prev)
+}
+
+// own gives a new folder the owner, for root, and the rights of the one that it replaces.
+func (b Bundle) own(next string, info fs.FileInfo) error {
+	if err := b.disk().Chmod(next, info.Mode().Perm()); err != nil {
+		return err
+	}
+	root, err := b.disk().Root(next)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return errors.Join(b.disk().Own(next, info), ownAll(root, ".", info))
+}
+
+func ownAll(root disk.FS, dir string, like fs.FileInfo) error {
+	entries, err := root.ReadDir(dir)
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		err = errors.Join(err, root.Own(name, like))
+		if e.IsDir() {
+			err = errors.Join(err, ownAll(root, name, like))
+		}
+	}
+	return err
+}
+
+// inTwoSteps is the way where folders cannot be exchanged. What fails is undone.
+func (b Bundle) inTwoSteps(next, prev string) error {
+	if err := b.move(b.Path, prev); err != nil {
+		return err
+	}
+	if err := b.move(next, b.Path); err != nil {
+		return errors.Join(err, b.move(prev, b.Path))
+	}
+	return nil
+}
+
+// Settle implements an optional method of Installer: what was in place is at next still.
+func (b Bundle) Settle(next, prev string) error {
+	if err := errors.Join(b.disk().SyncDir(filepath.Dir(b.Path)), b.disk().SyncDir(filepath.Dir(next))); err != nil {
+		return err
+	}
+	if _, err := b.disk().Lstat(next); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return b.move(next, prev)
+}
+
+func (b Bundle) move(from, to string) error {
+	if err := b.disk().Rename(from, to); err != nil {
+		return err
+	}
+	return errors.Join(b.disk().SyncDir(filepath.Dir(to)), b.disk().SyncDir(filepath.Dir(from)))
+}

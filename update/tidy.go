@@ -1,0 +1,210 @@
+package update
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/disk"
+)
+
+// treeInstaller is an installer of folders, which users may have put files into.
+type treeInstaller interface {
+	tree(a *channel.Artifact) (tree, string, error)
+}
+
+// tidy removes what is needed no more, and what crashes have left. It never follows a link. What cannot be removed, such as
+// a program that still runs on Windows, is left for the next time.
+func (u *Updater) tidy(j *journal) {
+	entries, err := u.disk.ReadDir(u.dir)
+	if err != nil {
+		return
+	}
+	var errs []error
+	for _, e := range entries {
+		name := e.Name()
+		digest, gone := strings.CutPrefix(name, gonePrefix)
+		switch {
+		case gone,
+			name == failedName && j.Phase != reverting,
+			name == previousName && (j.Phase == idle || j.Phase == staged) && j.Previous == nil:
+			errs = append(errs, u.discard(name, digest))
+		case disk.IsTemp(name), disk.IsKeepTemp(name, previousName, failedName), name == "probe":
+			errs = append(errs, u.disk.RemoveAll(u.path(name)))
+		}
+	}
+	needed := j.digests()
+	if c, ok := u.installer.(cleaner); ok {
+		kept, err := c.Clean(needed, func(folder, digest string) error {
+			if err := u.disk.Rename(folder, u.path(gonePrefix+digest)); err != nil {
+				return err
+			}
+			return u.discard(gonePrefix+digest, digest)
+		})
+		errs = append(errs, err)
+		needed = append(needed, kept...)
+	}
+	u.dropLists(needed)
+	if err := errors.Join(errs...); err != nil {
+		u.log.Info("not everything that is needed no more could be removed", "cause", err)
+	}
+	if j.Phase != idle {
+		_ = u.keepReserve() // if the disk was full, it may not be any more
+	}
+}
+
+// digests lists the versions that the journal needs.
+func (j *journal) digests() []string {
+	var list []string
+	for _, v := range []*version{j.Current, j.Previous, j.From, j.To} {
+		if v != nil {
+			list = append(list, v.Digest)
+		}
+	}
+	return list
+}
+
+// discard removes a version from the updater's folder, but for what is not the vendor's.
+func (u *Updater) discard(name, digest string) error {
+	path := u.path(name)
+	info, err := u.disk.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if _, ok := u.installer.(treeInstaller); ok && info.IsDir() {
+		if err := u.rescue(path, digest); err != nil {
+			return err
+		}
+	}
+	err = u.disk.RemoveAll(path)
+	if err != nil {
+		removeLater(u.disk, path, u.cfg.Now())
+	}
+	return err
+}
+
+// rescue moves files that are not the vendor's out of a folder that is to be removed. Without a signed list of what
+// the vendor put there, that is every file.
+func (u *Updater) rescue(path, digest string) error {
+	root, err := u.disk.Root(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	have, err := scanTree(root)
+	if digest == "" {
+		digest = have.digest()
+	}
+	if err != nil || have.digest() == digest && u.hasList(digest) {
+		return err
+	}
+	list, err := u.readList(digest)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	vendors := map[string]channel.File{}
+	for _, f := range list {
+		vendors[f.Path] = f
+	}
+	var rescued []string
+	to := u.path(rescuedName, u.cfg.Now().UTC().Format("20060102")+"-"+digest[:min(len(digest), 12)])
+	for _, f := range have {
+		v, listed := vendors[f.Path]
+		if listed && v.Link == f.Link && v.Blob == f.Blob {
+			continue
+		}
+		if err := u.moveOut(filepath.Join(path, filepath.FromSlash(f.Path)), filepath.Join(to, filepath.FromSlash(f.Path))); err != nil {
+			return err
+		}
+		rescued = append(rescued, f.Path)
+	}
+	if len(rescued) > 0 {
+		u.log.Warn("files that are not the vendor's were kept", "folder", to, "files", rescued)
+		u.event(EventRescued, map[string]string{"files": fmt.Sprint(len(rescued))})
+	}
+	return nil
+}
+
+// moveOut moves one file, durably. What has the name already gets another one.
+func (u *Updater) moveOut(from, to string) error {
+	if err := disk.MkdirAll(u.disk, filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	free := to
+	for n := 2; ; n++ {
+		if _, err := u.disk.Lstat(free); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return err
+		}
+		free = fmt.Sprintf("%s.%d", to, n)
+	}
+	return errors.Join(u.disk.Rename(from, free), u.disk.SyncDir(filepath.Dir(free)))
+}
+
+// A version's file list is kept for as long as the version is: so files of the user can be told from the vendor's.
+
+const maxList = 8 << 20
+
+func (u *Updater) listPath(digest string) string { return u.path(listsName, digest+".json") }
+
+func (u *Updater) hasList(digest string) bool {
+	_, err := u.disk.Lstat(u.listPath(digest))
+	return err == nil
+}
+
+func (u *Updater) readList(digest string) (tree, error) {
+	data, err := disk.ReadFile(u.disk, u.listPath(digest), maxList)
+	if err != nil {
+		return nil, err
+	}
+	var t tree
+	if err := json.Unmarshal(data, &t); err != nil {
+		return nil, fs.ErrNotExist // damaged: as if there were none
+	}
+	return t, nil
+}
+
+// noteList keeps the signed list of what an artifact installs.
+func (u *Updater) noteList(a *channel.Artifact, digest string) error {
+	i, ok := u.installer.(treeInstaller)
+	if !ok || u.hasList(digest) {
+		return nil
+	}
+	t, _, err := i.tree(a)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(t)
+	if err == nil {
+		err = errors.Join(disk.MkdirAll(u.disk, u.path(listsName), 0o700), disk.Write(u.disk, u.listPath(digest), data, 0o600))
+	}
+	if err != nil {
+		return &StateError{u.listPath(digest), err}
+	}
+	return nil
+}
+
+// noteRunningList does it for the version in place, which did not come by update, if the repository told it.
+func (u *Updater) noteRunningList(up *Update, digest string) error {
+	if up.running == nil {
+		return nil
+	}
+	return u.noteList(up.running, digest)
+}
+
+func (u *Updater) dropLists(needed []string) {
+	entries, _ := u.disk.ReadDir(u.path(listsName))
+	for _, e := range entries {
+		digest := strings.TrimSuffix(e.Name(), ".json")
+		_, err := u.disk.Lstat(u.path(gonePrefix + digest))
+		if !slices.Contains(needed, digest) && errors.Is(err, fs.ErrNotExist) {
+			_ = u.disk.Remove(u.path(listsName, e.Name()))
+		}
+	}
+}

@@ -1,0 +1,350 @@
+package update
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/disk"
+	"github.com/fairlead-dev/fairlead/internal/filelock"
+)
+
+// Versions installs every version into a folder of its own, beside a pointer to the one in use:
+//
+//	Root/current                 a symbolic link to versions/DIGEST; on Windows a file that holds DIGEST
+//	Root/versions/DIGEST/        one version, never changed; the first one may have any name
+//	Root/.fairlead/              the updater's folder, if Config.Dir is empty
+//
+// What is started is Root/current/Program: so the version is chosen at each start. On Windows something has to read the
+// pointer: a copy of the program itself, outside versions, that calls [Updater.Supervise] first. The version that runs
+// is never touched, and going back is moving the pointer: no download, no copying. It is the layout for Windows, and
+// for programs of several files anywhere.
+//
+// A version's folder is removed once Keep newer ones are there and no process runs from it (processes that called
+// Start). A file that is not the vendor's in such a folder is not removed, see package comment, "Files of the user".
+type Versions struct {
+	Root    string // absolute
+	Program string // the path, slash-separated, of the program in a version's folder
+	Keep    int    // how many versions to keep; less than 2: two, the one in use and the one before
+
+	fsys disk.FS // nil: the real one
+}
+
+const (
+	pointerName = "current"
+	versionsDir = "versions"
+)
+
+func (v Versions) on(fsys disk.FS) Installer { v.fsys = fsys; return v }
+func (v Versions) disk() disk.FS             { return realUnless(v.fsys) }
+
+func (v Versions) folder(name string) string { return filepath.Join(v.Root, versionsDir, name) }
+func (v Versions) pointer() string           { return filepath.Join(v.Root, pointerName) }
+
+func (v Versions) validate() error {
+	return errors.Join(checkAbsolute(v.Root), channel.CheckPath(v.Program, runtime.GOOS))
+}
+func (v Versions) place() string { return v.Root }
+
+// Home is Root/.fairlead.
+func (v Versions) Home() string { return filepath.Join(v.Root, ".fairlead") }
+
+// Entry is the program of the version in use.
+func (v Versions) Entry() string {
+	if runtime.GOOS != "windows" {
+		return filepath.Join(v.pointer(), filepath.FromSlash(v.Program))
+	}
+	name, _ := v.read(v.pointer())
+	return filepath.Join(v.folder(name), filepath.FromSlash(v.Program))
+}
+
+func (v Versions) tree(a *channel.Artifact) (tree, string, error) { return treeOf(a, v.Program) }
+
+// Expect is the digest that the signed manifest promises.
+func (v Versions) Expect(a *channel.Artifact) string {
+	t, _, err := v.tree(a)
+	if err != nil {
+		return ""
+	}
+	return t.digest()
+}
+
+// Check implements an optional method of Installer.
+func (v Versions) Check(_ string, a *channel.Artifact) error {
+	if a != nil {
+		if _, _, err := v.tree(a); err != nil {
+			return err
+		}
+	}
+	if _, err := v.read(v.pointer()); err != nil {
+		return &PreflightError{Obstacle: BadLayout, Path: v.Root, Err: fmt.Errorf("no version is in place: %w", err)}
+	}
+	return nil
+}
+
+// Unpack implements Installer.
+func (v Versions) Unpack(ctx context.Context, a *channel.Artifact, blob, into string) (Staged, error) {
+	return stageTree(ctx, v.disk(), a, v.Program, blob, into)
+}
+
+// stageTree unpacks a folder for Versions and Bundle.
+func stageTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, program, blob, into string) (Staged, error) {
+	t, top, err := treeOf(a, program)
+	if err != nil {
+		return Staged{}, err
+	}
+	path := filepath.Join(into, "tree")
+	if err := unpackTree(ctx, fsys, a, t, top, blob, path); err != nil {
+		return Staged{}, err
+	}
+	if err := fsys.SyncDir(into); err != nil {
+		return Staged{}, &StateError{into, err}
+	}
+	return Staged{Path: path, Program: filepath.Join(path, filepath.FromSlash(program)), Digest: t.digest()}, nil
+}
+
+// Find implements an optional method of Installer: a version that is still here need not be downloaded. What Exchange
+// takes then is a file that names it.
+func (v Versions) Find(a *channel.Artifact, into string) (Staged, bool) {
+	digest := v.Expect(a)
+	if got, err := treeDigest(v.disk(), v.folder(digest)); err != nil || got != digest {
+		return Staged{}, false
+	}
+	path := filepath.Join(into, "pointer")
+	if err := disk.Write(v.disk(), path, []byte(digest+"\n"), 0o600); err != nil {
+		return Staged{}, false
+	}
+	return Staged{Path: path, Program: filepath.Join(v.folder(digest), filepath.FromSlash(v.Program)), Digest: digest}, true
+}
+
+// read returns the name of the folder that a pointer names: a link, or a file.
+func (v Versions) read(path string) (string, error) {
+	info, err := v.disk().Lstat(path)
+	if err != nil {
+		return "", err
+	}
+	var name string
+	if info.Mode()&fs.ModeSymlink != 0 {
+		target, err := v.disk().Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		dir, base := filepath.Split(target)
+		if dir != versionsDir+string(filepath.Separator) {
+			return "", fmt.Errorf("%s points to %s, which is not in %s", path, target, versionsDir)
+		}
+		name = base
+	} else {
+		data, err := disk.ReadFile(v.disk(), path, 256)
+		if err != nil {
+			return "", err
+		}
+		name = strings.TrimSpace(string(data))
+	}
+	if channel.CheckPath(name, "windows") != nil || strings.Contains(name, "/") {
+		return "", fmt.Errorf("%s names the version %q, which is no name", path, name)
+	}
+	return name, nil
+}
+
+// isDigest reports whether a version's folder was made by us: then its name says what is in it.
+func isDigest(name string) bool {
+	raw, err := hex.DecodeString(name)
+	return err == nil && len(raw) == 32 && name == strings.ToLower(name)
+}
+
+// Digest implements Installer. What is in place was hashed before it was put there; its name says what it is.
+func (v Versions) Digest(path string) (string, error) {
+	inPlace := path == ""
+	if inPlace {
+		path = v.pointer()
+	}
+	info, err := v.disk().Lstat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.IsDir() {
+		return treeDigest(v.disk(), path)
+	}
+	name, err := v.read(path)
+	if err != nil {
+		return "", err
+	}
+	if inPlace && isDigest(name) {
+		_, err := v.disk().Lstat(v.folder(name))
+		return name, err
+	}
+	return treeDigest(v.disk(), v.folder(name))
+}
+
+// Exchange implements Installer. The new folder gets its name, then the pointer moves: two renames, and between them
+// the pointer names the old version. What was in use is not touched.
+func (v Versions) Exchange(next, digest, prev string) error {
+	name, err := v.settleIn(next, digest)
+	if err != nil {
+		return err
+	}
+	old, err := v.read(v.pointer())
+	if err == nil && old != name {
+		err = disk.Write(v.disk(), prev, []byte(old+"\n"), 0o600)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return v.pointTo(name, filepath.Dir(prev))
+}
+
+// settleIn gives a version its folder, verified, and returns the folder's name.
+func (v Versions) settleIn(next, digest string) (string, error) {
+	info, err := v.disk().Lstat(next)
+	if err != nil {
+		return "", &VerifyError{File: next, Err: err}
+	}
+	if !info.IsDir() {
+		name, err := v.read(next)
+		if err != nil {
+			return "", &VerifyError{File: next, Err: err}
+		}
+		_, release, err := verifyTree(v.disk(), v.folder(name), digest)
+		if err == nil {
+			release()
+		}
+		return name, err
+	}
+	is, release, err := verifyTree(v.disk(), next, digest)
+	if err != nil {
+		return "", err
+	}
+	if runtime.GOOS == "windows" { // an open folder cannot be renamed
+		release()
+	} else {
+		defer release()
+	}
+	to := v.folder(digest)
+	if got, err := treeDigest(v.disk(), to); err == nil && got == digest {
+		return digest, nil // it was here before
+	} else if !errors.Is(err, fs.ErrNotExist) { // damaged
+		if err := v.disk().Rename(to, filepath.Join(filepath.Dir(next), "damaged")); err != nil {
+			return "", err
+		}
+	}
+	if err := disk.MkdirAll(v.disk(), filepath.Dir(to), 0o755); err != nil {
+		return "", err
+	}
+	if err := v.disk().Rename(next, to); err != nil {
+		return "", err
+	}
+	if !is(to) {
+		return "", errors.Join(&VerifyError{File: next, Err: errors.New("was replaced after it had been hashed")}, v.disk().Rename(to, next))
+	}
+	return digest, errors.Join(v.disk().SyncDir(filepath.Dir(to)), v.disk().SyncDir(filepath.Dir(next)))
+}
+
+// pointTo moves the pointer, durably. scratch is a folder on the same volume for the moment before.
+func (v Versions) pointTo(name, scratch string) error {
+	if runtime.GOOS == "windows" { // links need rights there that users do not have
+		return disk.Write(v.disk(), v.pointer(), []byte(name+"\n"), 0o644)
+	}
+	temp, err := disk.SymlinkTemp(v.disk(), filepath.Join(versionsDir, name), scratch)
+	if err != nil {
+		return err
+	}
+	if err := v.disk().Rename(temp, v.pointer()); err != nil {
+		return errors.Join(err, v.disk().Remove(temp))
+	}
+	return v.disk().SyncDir(v.Root)
+}
+
+// Clean implements an optional method of Installer.
+func (v Versions) Clean(needed []string, discard func(folder, digest string) error) (kept []string, err error) {
+	current, err := v.read(v.pointer())
+	if err != nil {
+		return nil, err
+	}
+	others, err := v.installed()
+	if err != nil {
+		return nil, err
+	}
+	mustStay := func(o installed) bool { return o.name == current || slices.Contains(needed, o.digest) }
+	spare := max(v.Keep, 2)
+	for _, o := range others {
+		if mustStay(o) {
+			spare--
+		}
+	}
+	var errs []error
+	for _, o := range others { // the newest first
+		if mustStay(o) {
+			kept = append(kept, o.digest)
+			continue
+		}
+		if spare--; spare >= 0 {
+			kept = append(kept, o.digest)
+			continue
+		}
+		release, err := filelock.TryLock(v.lockFile(o.name))
+		if err != nil { // a process runs from it
+			kept = append(kept, o.digest)
+			continue
+		}
+		if err := discard(v.folder(o.name), o.digest); err != nil {
+			kept = append(kept, o.digest)
+			errs = append(errs, err)
+		}
+		_ = os.Remove(v.lockFile(o.name))
+		release()
+	}
+	return kept, errors.Join(errs...)
+}
+
+// installed is a version that is there.
+type installed struct {
+	name, digest string
+	since        time.Time
+}
+
+// installed lists the versions that are there, the newest first.
+func (v Versions) installed() ([]installed, error) {
+	entries, err := v.disk().ReadDir(filepath.Dir(v.folder("x")))
+	if err != nil {
+		return nil, err
+	}
+	var list []installed
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !e.IsDir() {
+			continue
+		}
+		i := installed{e.Name(), e.Name(), info.ModTime()}
+		if !isDigest(i.name) {
+			if i.digest, err = treeDigest(v.disk(), v.folder(i.name)); err != nil {
+				continue
+			}
+		}
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b installed) int { return b.since.Compare(a.since) })
+	return list, nil
+}
+
+func (v Versions) lockFile(name string) string { return v.folder(name) + ".lock" }
+
+// Hold implements an optional method of Installer.
+func (v Versions) Hold() (release func(), err error) {
+	name, err := v.read(v.pointer())
+	if err != nil {
+		return nil, err
+	}
+	return filelock.TryShare(v.lockFile(name))
+}
