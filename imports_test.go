@@ -22,13 +22,14 @@ const module = "github.com/fairlead-dev/fairlead"
 var mayImport = map[string][]string{
 	"":                            {},
 	"channel":                     {},
+	"internal/archive":            {"channel"},
 	"internal/atomicfile":         {},
 	"internal/filelock":           {},
 	"internal/trust":              {"internal/atomicfile", "internal/filelock"},
 	"internal/trust/conformance":  {"internal/trust", "internal/atomicfile"},
 	"license":                     {"channel", "internal/atomicfile"},
-	"update":                      {"channel", "license", "internal/trust", "internal/atomicfile", "internal/filelock"},
-	"tufrepo":                     {"channel", "internal/atomicfile", "internal/filelock"},
+	"update":                      {"channel", "license", "internal/trust", "internal/archive", "internal/atomicfile", "internal/filelock"},
+	"tufrepo":                     {"channel", "internal/archive", "internal/atomicfile", "internal/filelock"},
 	"cmd/publish":                 {"cmd/publish/internal/cli"},
 	"cmd/publish/internal/cli":    {"channel", "license", "tufrepo", "internal/atomicfile", "cmd/publish/internal/static"},
 	"cmd/publish/internal/static": {},
@@ -57,6 +58,7 @@ var appModules = []string{
 	"github.com/cenkalti/backoff/v5",
 	"github.com/gofrs/flock",
 	"github.com/golang-jwt/jwt/v5",
+	"github.com/klauspost/compress", // zstd, for .tar.zst
 	"github.com/theupdateframework/go-tuf/v2",
 	"golang.org/x/sys",
 	// what go-tuf brings
