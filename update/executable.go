@@ -1,9 +1,6 @@
 package update
 
 import (
-	"archive/tar"
-	"archive/zip"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,9 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/archive"
 	"github.com/fairlead-dev/fairlead/internal/atomicfile"
 )
 
@@ -84,26 +81,49 @@ func syncFile(path string) error {
 }
 
 // extract writes the artifact's executable to path. The archive is verified, but its maker may have been careless:
-// what it holds is read within the signed bounds.
+// what it holds is read within the signed bounds, and all of it, since a hostile member beside the program says enough.
 func extract(ctx context.Context, a *channel.Artifact, blob, path string) error {
 	f, err := os.Open(blob)
 	if err != nil {
 		return &StateError{blob, err}
 	}
 	defer func() { _ = f.Close() }()
-	var member io.Reader
-	switch a.Format {
-	case channel.TarGz:
-		member, err = tarMember(f, a)
-	case channel.Zip:
-		member, err = zipMember(f, a)
-	default:
-		err = fmt.Errorf("format %q is not known", a.Format)
+	info, err := f.Stat()
+	if err != nil {
+		return &StateError{blob, err}
+	}
+	// What an archive may hold beyond the signed list is little: anything longer is a bomb.
+	limits := archive.Limits{Bytes: 1 << 20}
+	for _, file := range a.Files {
+		limits.Bytes += file.Length + 16<<10
 	}
 	want := a.Program()
-	if err != nil {
-		return &VerifyError{File: want.Path, Err: err}
+	found := false
+	err = archive.Read(ctx, f, info.Size(), a.Format, a.Platform.OS, limits, func(m archive.Member, content io.Reader) error {
+		switch {
+		case m.Path != a.Executable:
+			return nil
+		case m.Kind != archive.File:
+			return &VerifyError{File: want.Path, Err: errors.New("is not a regular file in the archive")}
+		}
+		found = true
+		return writeMember(ctx, content, want, path)
+	})
+	var state *StateError
+	var wrong *VerifyError
+	switch {
+	case err == nil && !found:
+		return &VerifyError{File: want.Path, Err: errors.New("is not in the archive")}
+	case err == nil || errors.As(err, &state) || errors.As(err, &wrong):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
+	return &VerifyError{File: want.Path, Err: err}
+}
+
+// writeMember writes the program to path and compares it with what was signed.
+func writeMember(ctx context.Context, member io.Reader, want channel.File, path string) error {
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return &StateError{path, err}
@@ -142,60 +162,4 @@ func (e *extractReader) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
 	e.failed = e.failed || (err != nil && err != io.EOF)
 	return n, err
-}
-
-func tarMember(f io.Reader, a *channel.Artifact) (io.Reader, error) {
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	// The signed file list bounds what the archive can unpack to: a header of up to three blocks, and PAX records, a
-	// file. Anything longer is a bomb.
-	bound := int64(1 << 20)
-	for _, file := range a.Files {
-		bound += file.Length + 16<<10
-	}
-	t := tar.NewReader(io.LimitReader(z, bound))
-	for {
-		h, err := t.Next()
-		if err == io.EOF {
-			return nil, errors.New("is not in the archive")
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !isMember(h.Name, a) {
-			continue
-		}
-		if h.Typeflag != tar.TypeReg {
-			return nil, errors.New("is not a regular file in the archive")
-		}
-		return t, nil
-	}
-}
-
-// isMember reports whether an archive's name is the executable's. Many archives begin every name with "./".
-func isMember(name string, a *channel.Artifact) bool {
-	return strings.TrimPrefix(name, "./") == a.Executable
-}
-
-func zipMember(f *os.File, a *channel.Artifact) (io.Reader, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	z, err := zip.NewReader(f, info.Size())
-	if err != nil {
-		return nil, err
-	}
-	for _, member := range z.File {
-		if !isMember(member.Name, a) {
-			continue
-		}
-		if !member.Mode().IsRegular() {
-			return nil, errors.New("is not a regular file in the archive")
-		}
-		return member.Open()
-	}
-	return nil, errors.New("is not in the archive")
 }
