@@ -50,7 +50,7 @@ type Artifact struct {
 //
 // A link has a Link, its target, and the zero Blob and Mode. A reader that does not know links finds no SHA-256 and
 // refuses the manifest: it cannot install half of it. The target is relative, slash-separated and clean, ".."
-// stands only at its beginning, and it leads to a listed file or to a folder with one below it, perhaps
+// stands only at its beginning, and it leads to a listed file, or to a folder with a file or a link below it, perhaps
 // through other listed links (a macOS framework has Foo → Versions/Current/Foo and Versions/Current → A). No path in the
 // list passes through a link.
 //
@@ -265,11 +265,12 @@ func (f *File) validate(what, os string) error {
 func (a *Artifact) validateLinks(what string) error {
 	links, there := map[string]string{}, map[string]bool{}
 	for _, f := range a.Files {
+		p := f.Path
 		if f.Link != "" {
-			links[f.Path] = f.Link
-			continue
+			links[p] = f.Link
+			p = path.Dir(p)
 		}
-		for p := f.Path; p != "." && !there[p]; p = path.Dir(p) {
+		for ; p != "." && !there[p]; p = path.Dir(p) {
 			there[p] = true
 		}
 	}
