@@ -58,7 +58,7 @@ var appModules = []string{
 	"github.com/cenkalti/backoff/v5",
 	"github.com/gofrs/flock",
 	"github.com/golang-jwt/jwt/v5",
-	"github.com/klauspost/compress", // zstd, for .tar.zst
+	"github.com/klauspost/compress", // zstd only, for .tar.zst: 0.2 MB
 	"github.com/theupdateframework/go-tuf/v2",
 	"golang.org/x/sys",
 	// what go-tuf brings

@@ -414,6 +414,23 @@ func TestLimits(t *testing.T) {
 	require.ErrorContains(t, err, "headers are longer")
 }
 
+// A decoder's memory is the window that the frame asks for: 128 MiB are given, 256 are not.
+func TestZstdWindow(t *testing.T) {
+	tarball := stream(file("a", "12345"))
+	frame := func(log byte) []byte {
+		head := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3}
+		n := len(tarball)<<3 | 1 // one raw block, the last
+		return append(append(head, byte(n), byte(n>>8), byte(n>>16)), tarball...)
+	}
+	all, err := read(t, frame(27), channel.TarZst)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	_, err = read(t, frame(28), channel.TarZst)
+	require.ErrorIs(t, err, zstd.ErrWindowSizeExceeded)
+	var damaged *archive.FormatError
+	require.ErrorAs(t, err, &damaged)
+}
+
 type failingReaderAt struct{ err error }
 
 func (f failingReaderAt) ReadAt([]byte, int64) (int, error) { return 0, f.err }
