@@ -22,13 +22,16 @@ const module = "github.com/fairlead-dev/fairlead"
 var mayImport = map[string][]string{
 	"":                            {},
 	"channel":                     {},
-	"internal/disk":         {},
+	"internal/archive":            {"channel"},
+	"internal/disk":               {},
 	"internal/filelock":           {},
 	"internal/trust":              {"internal/disk", "internal/filelock"},
 	"internal/trust/conformance":  {"internal/trust", "internal/disk"},
 	"license":                     {"channel", "internal/disk"},
-	"update":                      {"channel", "license", "internal/trust", "internal/disk", "internal/filelock"},
-	"tufrepo":                     {"channel", "internal/disk", "internal/filelock"},
+	"internal/killpoint":          {},
+	"internal/preflight":          {},
+	"update":                      {"channel", "license", "internal/trust", "internal/archive", "internal/disk", "internal/filelock", "internal/preflight"},
+	"tufrepo":                     {"channel", "internal/archive", "internal/disk", "internal/filelock"},
 	"cmd/publish":                 {"cmd/publish/internal/cli"},
 	"cmd/publish/internal/cli":    {"channel", "license", "tufrepo", "internal/disk", "cmd/publish/internal/static"},
 	"cmd/publish/internal/static": {},
@@ -57,6 +60,7 @@ var appModules = []string{
 	"github.com/cenkalti/backoff/v5",
 	"github.com/gofrs/flock",
 	"github.com/golang-jwt/jwt/v5",
+	"github.com/klauspost/compress", // zstd only, for .tar.zst: 0.2 MB
 	"github.com/theupdateframework/go-tuf/v2",
 	"golang.org/x/sys",
 	// what go-tuf brings

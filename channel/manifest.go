@@ -17,9 +17,10 @@ type Format string
 
 // The artifact formats.
 const (
-	Raw   Format = "raw"    // the executable itself
-	TarGz Format = "tar.gz" // a gzip-compressed tar archive
-	Zip   Format = "zip"
+	Raw    Format = "raw"     // the executable itself
+	TarGz  Format = "tar.gz"  // a gzip-compressed tar archive
+	TarZst Format = "tar.zst" // a tar archive compressed with Zstandard, window at most 128 MiB
+	Zip    Format = "zip"
 )
 
 // A Manifest is everything needed to install one release. It is the same file in every channel that lists the
@@ -44,11 +45,25 @@ type Artifact struct {
 	Patches    []Patch `json:"patches,omitempty"` // reserved
 }
 
-// A File is one file of an artifact as installed. Path is slash-separated and relative.
+// A File is one file of an artifact as installed, or one symbolic link. Path is slash-separated and relative, see
+// [CheckPath]. Folders are not listed: they exist where files are.
+//
+// A link has a Link, its target, and the zero Blob and Mode. A reader that does not know links finds no SHA-256 and
+// refuses the manifest: it cannot install half of it. The target is relative, slash-separated and clean, ".."
+// stands only at its beginning, and it leads to a listed file, or to a folder with a file or a link below it, perhaps
+// through other listed links (a macOS framework has Foo → Versions/Current/Foo and Versions/Current → A). No path in the
+// list passes through a link.
+//
+// That is enough to reason about links by text alone. The folder that a link is in is a real one, so the ".." at the
+// beginning of its target take away real folders, and no other ".." follows that the system would apply to wherever a
+// link had led. Whatever remains is walked from the left: each element is a real folder or a listed link, to which
+// the same applies. So a link leads where [Manifest.Validate] saw it lead, inside of what is installed, whoever
+// follows it.
 type File struct {
 	Path string `json:"path"`
 	Blob
-	Mode uint32 `json:"mode"` // permission bits only
+	Mode uint32 `json:"mode"`           // permission bits only
+	Link string `json:"link,omitempty"` // the target of a symbolic link
 }
 
 // A Patch makes the artifact's executable from an installed one. Reserved; readers ignore formats they do not know.
@@ -116,7 +131,7 @@ func (m *Manifest) Validate() error {
 		return &InvalidError{"artifacts", fmt.Sprintf("has %d elements, not 1 to %d", len(m.Artifacts), maxList)}
 	}
 	for i := range m.Artifacts {
-		if err := m.Artifacts[i].validate(); err != nil {
+		if err := m.Artifacts[i].Validate(); err != nil {
 			return err
 		}
 	}
@@ -168,7 +183,9 @@ func (m *Manifest) For(h Host) (*Artifact, *Denial) {
 	return &m.Artifacts[i], nil
 }
 
-func (a *Artifact) validate() error {
+// Validate checks every field by itself, and that the files can stand beside each other. The error is an
+// [*InvalidError].
+func (a *Artifact) Validate() error {
 	if err := a.Platform.Validate(); err != nil {
 		return err
 	}
@@ -177,22 +194,17 @@ func (a *Artifact) validate() error {
 		return err
 	}
 	switch a.Format {
-	case Raw, TarGz, Zip:
+	case Raw, TarGz, TarZst, Zip:
 	default:
-		return &InvalidError{what, fmt.Sprintf("format %q is none of raw, tar.gz, zip", a.Format)}
+		return &InvalidError{what, fmt.Sprintf("format %q is none of raw, tar.gz, tar.zst, zip", a.Format)}
 	}
-	seen := map[string]bool{}
-	for _, f := range a.Files {
-		if err := f.validate(what); err != nil {
-			return err
-		}
-		if seen[f.Path] {
-			return &InvalidError{what, fmt.Sprintf("names the file %q twice", f.Path)}
-		}
-		seen[f.Path] = true
+	if err := a.validateFiles(what); err != nil {
+		return err
 	}
-	if !seen[a.Executable] {
+	if p := a.Program(); p.Path == "" {
 		return &InvalidError{what, fmt.Sprintf("its executable %q is not in its file list", a.Executable)}
+	} else if p.Link != "" {
+		return &InvalidError{what, fmt.Sprintf("its executable %q is a symbolic link, not a file", a.Executable)}
 	}
 	if a.Format == Raw && (len(a.Files) != 1 || a.Files[0].Blob != a.Blob) {
 		return &InvalidError{what, "a raw artifact is exactly one file, the artifact itself"}
@@ -210,15 +222,92 @@ func (a *Artifact) Program() File {
 	return File{} // a validated artifact has it
 }
 
-func (f *File) validate(what string) error {
-	if f.Path == "" || len(f.Path) > 1024 || f.Path != path.Clean(f.Path) || path.IsAbs(f.Path) || f.Path == "." || f.Path == ".." ||
-		strings.HasPrefix(f.Path, "../") || strings.ContainsAny(f.Path, "\\:\x00") {
-		return &InvalidError{what, fmt.Sprintf("file path %q is not relative, clean and slash-separated", f.Path)}
+func (a *Artifact) validateFiles(what string) error {
+	if len(a.Files) > MaxFiles {
+		return &InvalidError{what, fmt.Sprintf("has %d files, more than %d", len(a.Files), MaxFiles)}
+	}
+	var paths PathSet
+	var total int64
+	for _, f := range a.Files {
+		if err := f.validate(what, a.Platform.OS); err != nil {
+			return err
+		}
+		if why := paths.add(f.Path, false); why != "" {
+			return &InvalidError{what, fmt.Sprintf("file path %q %s", f.Path, why)}
+		}
+		if total += f.Length; total > MaxUnpacked { // no overflow: a length is below 1<<53
+			return &InvalidError{what, fmt.Sprintf("its files are more than %d bytes", MaxUnpacked)}
+		}
+	}
+	return a.validateLinks(what)
+}
+
+func (f *File) validate(what, os string) error {
+	if why := badPath(f.Path, os); why != "" {
+		return &InvalidError{what, fmt.Sprintf("file path %.1024q %s", f.Path, why)}
+	}
+	if f.Link != "" {
+		if f.Blob != (Blob{}) || f.Mode != 0 {
+			return &InvalidError{what, fmt.Sprintf("file %q is a symbolic link, and has content or a mode", f.Path)}
+		}
+		if why := badLink(f.Path, f.Link, os); why != "" {
+			return &InvalidError{what, fmt.Sprintf("file %q %s", f.Path, why)}
+		}
+		return nil
 	}
 	if f.Mode&^0o777 != 0 {
 		return &InvalidError{what, fmt.Sprintf("file %q has mode %o: only permission bits are allowed", f.Path, f.Mode)}
 	}
 	return f.Blob.validate(what + ", file " + f.Path)
+}
+
+// validateLinks follows every link to its end. The files passed validate, and no path passes through a link.
+func (a *Artifact) validateLinks(what string) error {
+	links, there := map[string]string{}, map[string]bool{}
+	for _, f := range a.Files {
+		p := f.Path
+		if f.Link != "" {
+			links[p] = f.Link
+			p = path.Dir(p)
+		}
+		for ; p != "." && !there[p]; p = path.Dir(p) {
+			there[p] = true
+		}
+	}
+	for _, f := range a.Files {
+		if f.Link == "" {
+			continue
+		}
+		if end, ok := follow(links, there, f.Path); !ok {
+			return &InvalidError{what, fmt.Sprintf("file %q is a symbolic link to %q, which leads in a circle or through more than %d links", f.Path, f.Link, maxHops)}
+		} else if !there[end] {
+			return &InvalidError{what, fmt.Sprintf("file %q is a symbolic link to %q, but %q is no listed file and no folder of one", f.Path, f.Link, end)}
+		}
+	}
+	return nil
+}
+
+// follow walks from a link to a path that has no link in it, as a system does: from the left, see [File]. It ends early
+// at what is not there, so what a crafted list costs stays
+// small: no longer a walk than a listed path is deep, for each of the hops.
+func follow(links map[string]string, there map[string]bool, p string) (end string, ok bool) {
+next:
+	for range maxHops + 1 {
+		for i := 0; i <= len(p); i++ {
+			if i < len(p) && p[i] != '/' {
+				continue
+			}
+			if target, found := links[p[:i]]; found {
+				p = path.Join(path.Dir(p[:i]), target, p[i:])
+				continue next
+			}
+			if !there[p[:i]] {
+				return p[:i], true
+			}
+		}
+		return p, true
+	}
+	return "", false
 }
 
 func (b Blob) validate(what string) error {

@@ -75,7 +75,12 @@ func TestUnpackRefusals(t *testing.T) {
 	_, err := unpack(artifact(channel.TarGz, bomb, good), bomb)
 	var wrong *update.VerifyError
 	require.ErrorAs(t, err, &wrong)
-	require.ErrorContains(t, err, "more than")
+	require.ErrorContains(t, err, `holds "a-bomb", which unpacks to more than`)
+	// A hostile member beside the program is refused, too, even after it.
+	hostile := tarGzOf(t, packed{"bin/notes", good}, packed{"../evil", nil})
+	_, err = unpack(artifact(channel.TarGz, hostile, good), hostile)
+	require.ErrorAs(t, err, &wrong)
+	require.ErrorContains(t, err, `holds "../evil"`)
 }
 
 func tarGz(t *testing.T, files map[string][]byte) []byte {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,8 +29,8 @@ func (a *app) releaseCommand() *cobra.Command {
 	var o releaseOptions
 	cmd := &cobra.Command{
 		Use: "release", Short: "Publish a new version",
-		Long: `Publish a new version in a channel. An artifact is the executable itself, or a .tar.gz or .zip with it inside: name
-it with --executable if it is not the only candidate. A version stands for the same bytes for ever.`,
+		Long: `Publish a new version in a channel. An artifact is the executable itself, or a .tar.gz, .tar.zst or .zip with it inside:
+name it with --executable if it is not the only candidate. A version stands for the same bytes for ever.`,
 		Example: `  publish release --version 1.4.0 --artifact linux/amd64=dist/notes --artifact windows/amd64=dist/notes.zip --notes CHANGES.md
   publish release --version 1.4.1 --artifact linux/amd64=dist/notes --kind security --critical --advisory CVE-2026-1234
   publish release --version 1.5.0 --artifact linux/amd64=dist/notes --rollout 5%..100% --over 48h --dry-run`,
@@ -186,7 +187,7 @@ func (o *releaseOptions) nameExecutables() error {
 // isArchive tells an archive by its name, as package tufrepo does.
 func isArchive(path string) bool {
 	lower := strings.ToLower(path)
-	return strings.HasSuffix(lower, ".tar.gz") || strings.HasSuffix(lower, ".tgz") || strings.HasSuffix(lower, ".zip")
+	return slices.ContainsFunc([]string{".tar.gz", ".tgz", ".tar.zst", ".tzst", ".zip"}, func(end string) bool { return strings.HasSuffix(lower, end) })
 }
 
 func (a *app) promoteCommand() *cobra.Command {

@@ -112,7 +112,7 @@ func explainRepo(err error) *failure {
 		return &failure{Code: "no_file", exit: exitUsage, Hint: "check the path " + artifact.Path}
 	case errors.As(err, &artifact):
 		return &failure{Code: "artifact", exit: exitUsage,
-			Hint: "an artifact is the program itself, or a .tar.gz or .zip with it inside, named with --executable PATH"}
+			Hint: "an artifact is the program itself, or a .tar.gz, .tar.zst or .zip with it inside, named with --executable PATH"}
 	}
 	return explainKeys(err)
 }
