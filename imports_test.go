@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"channel":                     {},
 	"internal/atomicfile":         {},
 	"internal/filelock":           {},
+	"internal/preflight":          {},
 	"internal/trust":              {"internal/atomicfile", "internal/filelock"},
 	"internal/trust/conformance":  {"internal/trust", "internal/atomicfile"},
 	"license":                     {"channel", "internal/atomicfile"},
