@@ -116,7 +116,10 @@ func (u *Updater) setAside(name, digest string) error {
 	if err == nil {
 		err = u.disk.Rename(u.path(name), u.path(gonePrefix+digest))
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err = errors.Join(err, u.disk.SyncDir(u.dir)); err != nil {
 		return &StateError{u.path(name), err}
 	}
 	return nil

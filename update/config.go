@@ -166,12 +166,10 @@ func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 	if _, err := channel.Resolve(nil, channel.Query{Constraint: cfg.Wishes.Constraint, Pin: cfg.Wishes.Pin}); err != nil {
 		return nil, &ConfigError{"Wishes", err}
 	}
-	u := &Updater{cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, disk: fsys, log: cfg.Logger, unpacked: map[string]string{}}
-	u.setDefaults()
-	if err := u.findHome(); err != nil {
+	u, err := newHome(fsys, cfg)
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	u.trust, err = trust.New(trust.Config{
 		Root: cfg.Root, Dir: filepath.Join(u.dir, "trust"), Source: cfg.Source, Now: u.cfg.Now, Logger: u.log,
 		BuildTime: cfg.Trust.BuildTime, MaxStaleness: cfg.Trust.MaxStaleness, StallTimeout: u.cfg.Trust.StallTimeout,
@@ -180,6 +178,13 @@ func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 		return nil, &ConfigError{"Root", err}
 	}
 	return u, nil
+}
+
+// newHome is all but the trust store.
+func newHome(fsys disk.FS, cfg Config) (*Updater, error) {
+	u := &Updater{cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, disk: fsys, log: cfg.Logger, unpacked: map[string]string{}}
+	u.setDefaults()
+	return u, u.findHome()
 }
 
 func (u *Updater) setDefaults() {

@@ -70,7 +70,7 @@ func (e Executable) Digest(path string) (string, error) {
 	if path == "" {
 		path = e.Path
 	}
-	sum, _, err := hashFile(e.disk(), path)
+	sum, _, err := hashFile(e.disk(), path, make([]byte, copyBuffer))
 	return sum, err
 }
 
@@ -94,7 +94,7 @@ func (e Executable) extract(ctx context.Context, a *channel.Artifact, blob, path
 		if err != nil {
 			return err
 		}
-		return errors.Join(copyVerified(out, content, a.Program()), out.Close())
+		return errors.Join(copyVerified(out, content, a.Program(), make([]byte, copyBuffer)), out.Close())
 	})
 	var wrong *VerifyError
 	switch {
@@ -120,7 +120,7 @@ func (e Executable) verify(next, digest string) (is func(path string) bool, err 
 		return nil, &StateError{next, err}
 	}
 	defer func() { _ = f.Close() }()
-	sum, _, err := hashOpen(f)
+	sum, _, err := hashOpen(f, make([]byte, copyBuffer))
 	hashed, statErr := f.Stat()
 	if err = errors.Join(err, statErr); err != nil {
 		return nil, &StateError{next, err}

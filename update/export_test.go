@@ -1,6 +1,9 @@
 package update
 
-import "github.com/fairlead-dev/fairlead/channel"
+import (
+	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/disk"
+)
 
 // ReleaseTrial does what the system does when a process dies.
 func ReleaseTrial(u *Updater) {
@@ -19,3 +22,15 @@ func JournalPath(u *Updater) string { return u.path(journalName) }
 
 // Dir is the updater's folder.
 func Dir(u *Updater) string { return u.dir }
+
+// NewOn is New on another disk than the real one. The trust store and locks are real nevertheless.
+func NewOn(fsys disk.FS, cfg Config) (*Updater, error) { return newOn(fsys, cfg) }
+
+// Reborn is another process of the same installation, with another disk. It shares the trust store of u.
+func Reborn(u *Updater, fsys disk.FS, cfg Config) (*Updater, error) {
+	fresh, err := newHome(fsys, cfg)
+	if err == nil {
+		fresh.trust = u.trust
+	}
+	return fresh, err
+}

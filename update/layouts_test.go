@@ -55,9 +55,9 @@ var layouts = []layout{
 // treeFiles is what a version of several files holds.
 func treeFiles(version string) map[string][]byte {
 	return map[string][]byte{
-		programPath:               program(version),
-		"share/help.txt":          []byte("help of " + version + "\n"),
-		"share/same.txt":          []byte("the same in every version\n"),
+		programPath:                program(version),
+		"share/help.txt":           []byte("help of " + version + "\n"),
+		"share/same.txt":           []byte("the same in every version\n"),
 		"share/deep/er/" + version: {},
 	}
 }

@@ -198,13 +198,22 @@ func (u *Updater) noteRunningList(up *Update, digest string) error {
 	return u.noteList(up.running, digest)
 }
 
+// spareLists is how many lists are kept beside those that are known to be needed: of versions whose folders are still
+// there, and which were not worth being hashed.
+const spareLists = 8
+
 func (u *Updater) dropLists(needed []string) {
 	entries, _ := u.disk.ReadDir(u.path(listsName))
+	var spare []fs.FileInfo
 	for _, e := range entries {
 		digest := strings.TrimSuffix(e.Name(), ".json")
-		_, err := u.disk.Lstat(u.path(gonePrefix + digest))
-		if !slices.Contains(needed, digest) && errors.Is(err, fs.ErrNotExist) {
-			_ = u.disk.Remove(u.path(listsName, e.Name()))
+		info, err := e.Info()
+		if _, gone := u.disk.Lstat(u.path(gonePrefix + digest)); err == nil && errors.Is(gone, fs.ErrNotExist) && !slices.Contains(needed, digest) {
+			spare = append(spare, info)
 		}
+	}
+	slices.SortFunc(spare, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, info := range spare[min(spareLists, len(spare)):] {
+		_ = u.disk.Remove(u.path(listsName, info.Name()))
 	}
 }

@@ -66,6 +66,7 @@ func (t tree) digest() string {
 // scanTree hashes a folder. What is neither a file, a folder nor a link is an error: no release has it.
 func scanTree(root disk.FS) (tree, error) {
 	var t tree
+	buf := make([]byte, copyBuffer)
 	err := walk(root, ".", func(name string, info fs.FileInfo) (err error) {
 		f := channel.File{Path: name, Mode: uint32(info.Mode().Perm())}
 		switch {
@@ -74,7 +75,7 @@ func scanTree(root disk.FS) (tree, error) {
 			f.Link, err = root.Readlink(name)
 			f.Link = filepath.ToSlash(f.Link)
 		case info.Mode().IsRegular():
-			f.SHA256, f.Length, err = hashFile(root, name)
+			f.SHA256, f.Length, err = hashFile(root, name, buf)
 		default:
 			err = fmt.Errorf("%s is neither a file, a folder nor a link", name)
 		}
@@ -105,18 +106,18 @@ func walk(root disk.FS, dir string, visit func(name string, info fs.FileInfo) er
 	return nil
 }
 
-func hashFile(fsys disk.FS, name string) (sum string, length int64, err error) {
+func hashFile(fsys disk.FS, name string, buf []byte) (sum string, length int64, err error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return "", 0, err
 	}
 	defer func() { _ = f.Close() }()
-	return hashOpen(f)
+	return hashOpen(f, buf)
 }
 
-func hashOpen(f io.Reader) (sum string, length int64, err error) {
+func hashOpen(f io.Reader, buf []byte) (sum string, length int64, err error) {
 	h := sha256.New()
-	length, err = io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, copyBuffer))
+	length, err = io.CopyBuffer(h, struct{ io.Reader }{f}, buf)
 	return hex.EncodeToString(h.Sum(nil)), length, err
 }
 
@@ -175,7 +176,7 @@ func unpackTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, t tree, 
 		return &StateError{path, err}
 	}
 	defer func() { _ = root.Close() }()
-	u := &unpacking{root: root, top: top, wanted: map[string]channel.File{}, made: map[string]bool{".": true}}
+	u := &unpacking{buf: make([]byte, copyBuffer), root: root, top: top, wanted: map[string]channel.File{}, made: map[string]bool{".": true}}
 	for _, f := range t {
 		u.wanted[f.Path] = f
 	}
@@ -191,6 +192,7 @@ func unpackTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, t tree, 
 }
 
 type unpacking struct {
+	buf    []byte
 	root   disk.Root
 	top    string
 	wanted map[string]channel.File // by path, not seen yet
@@ -267,7 +269,7 @@ func (u *unpacking) write(f channel.File, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	err = copyVerified(out, content, f)
+	err = copyVerified(out, content, f, u.buf)
 	return errors.Join(err, out.Chmod(installedMode(f)), out.Close())
 }
 
@@ -282,9 +284,9 @@ func installedMode(f channel.File) fs.FileMode {
 }
 
 // copyVerified copies what f promises. The error is a *VerifyError if it is not that.
-func copyVerified(out io.Writer, content io.Reader, f channel.File) error {
+func copyVerified(out io.Writer, content io.Reader, f channel.File, buf []byte) error {
 	h, in := sha256.New(), &failing{r: content}
-	n, err := io.CopyBuffer(io.MultiWriter(out, h), io.LimitReader(in, f.Length+1), make([]byte, copyBuffer))
+	n, err := io.CopyBuffer(io.MultiWriter(out, h), io.LimitReader(in, f.Length+1), buf)
 	got := hex.EncodeToString(h.Sum(nil))
 	switch {
 	case in.err != nil:

@@ -122,6 +122,7 @@ type machine struct {
 	now     time.Time
 	change  []func(*update.Config)
 	events  []string
+	updates map[string]*update.Update // found before
 }
 
 // program returns the content of a pretended program, which says its version to whoever asks.
@@ -150,17 +151,22 @@ func (m *machine) version() string {
 // process makes an updater as a fresh process of the program in place would.
 func (m *machine) process(change ...func(*update.Config)) *update.Updater {
 	m.t.Helper()
+	cfg := m.config(m.version(), change...)
+	u, err := update.New(cfg)
+	require.NoError(m.t, err)
+	return u
+}
+
+func (m *machine) config(version string, change ...func(*update.Config)) update.Config {
 	cfg := update.Config{
-		Product: "notes", Channel: "stable", Version: m.version(), Root: m.vendor.root(), Source: update.FS(os.DirFS(m.vendor.dir)),
+		Product: "notes", Channel: "stable", Version: version, Root: m.vendor.root(), Source: update.FS(os.DirFS(m.vendor.dir)),
 		Installer: update.Executable{Path: m.program}, Now: func() time.Time { return m.now }, Reporter: m,
 		Trial: update.Trial{InsecureSkipProbe: true},
 	}
 	for _, c := range append(m.change, change...) {
 		c(&cfg)
 	}
-	u, err := update.New(cfg)
-	require.NoError(m.t, err)
-	return u
+	return cfg
 }
 
 func (m *machine) Event(name string, fields map[string]string) {

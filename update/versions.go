@@ -272,69 +272,75 @@ func (v Versions) Clean(needed []string, discard func(folder, digest string) err
 	if err != nil {
 		return nil, err
 	}
-	others, err := v.installed()
+	folders, err := v.folders()
 	if err != nil {
 		return nil, err
 	}
-	mustStay := func(o installed) bool { return o.name == current || slices.Contains(needed, o.digest) }
 	spare := max(v.Keep, 2)
-	for _, o := range others {
-		if mustStay(o) {
-			spare--
+	var others []string
+	for _, name := range folders {
+		digest := name
+		if !isDigest(name) && len(folders) > spare { // hashing takes time: only if something may have to go
+			if digest, err = treeDigest(v.disk(), v.folder(name)); err != nil {
+				return nil, err
+			}
+		}
+		if name == current || slices.Contains(needed, digest) {
+			kept = append(kept, digest)
+		} else {
+			others = append(others, name)
 		}
 	}
+	spare -= len(kept)
 	var errs []error
-	for _, o := range others { // the newest first
-		if mustStay(o) {
-			kept = append(kept, o.digest)
-			continue
-		}
-		if spare--; spare >= 0 {
-			kept = append(kept, o.digest)
-			continue
-		}
-		release, err := filelock.TryLock(v.lockFile(o.name))
-		if err != nil { // a process runs from it
-			kept = append(kept, o.digest)
-			continue
-		}
-		if err := discard(v.folder(o.name), o.digest); err != nil {
-			kept = append(kept, o.digest)
+	for i, name := range others { // the newest first
+		if i >= spare {
+			gone, err := v.discard(name, discard)
 			errs = append(errs, err)
+			if gone {
+				continue
+			}
 		}
-		_ = os.Remove(v.lockFile(o.name))
-		release()
+		kept = append(kept, name)
 	}
 	return kept, errors.Join(errs...)
 }
 
-// installed is a version that is there.
-type installed struct {
-	name, digest string
-	since        time.Time
+// discard has a version removed, unless a process runs from it.
+func (v Versions) discard(name string, discard func(folder, digest string) error) (gone bool, err error) {
+	release, err := filelock.TryLock(v.lockFile(name))
+	if err != nil {
+		return false, nil
+	}
+	defer release()
+	digest := name
+	if !isDigest(name) {
+		if digest, err = treeDigest(v.disk(), v.folder(name)); err != nil {
+			return false, err
+		}
+	}
+	if err := discard(v.folder(name), digest); err != nil {
+		return false, err
+	}
+	_ = os.Remove(v.lockFile(name))
+	return true, nil
 }
 
-// installed lists the versions that are there, the newest first.
-func (v Versions) installed() ([]installed, error) {
+// folders lists the versions that are there, the newest first.
+func (v Versions) folders() ([]string, error) {
 	entries, err := v.disk().ReadDir(filepath.Dir(v.folder("x")))
 	if err != nil {
 		return nil, err
 	}
-	var list []installed
+	var list []string
+	since := map[string]time.Time{}
 	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || !e.IsDir() {
-			continue
+		if info, err := e.Info(); err == nil && e.IsDir() {
+			list = append(list, e.Name())
+			since[e.Name()] = info.ModTime()
 		}
-		i := installed{e.Name(), e.Name(), info.ModTime()}
-		if !isDigest(i.name) {
-			if i.digest, err = treeDigest(v.disk(), v.folder(i.name)); err != nil {
-				continue
-			}
-		}
-		list = append(list, i)
 	}
-	slices.SortFunc(list, func(a, b installed) int { return b.since.Compare(a.since) })
+	slices.SortFunc(list, func(a, b string) int { return since[b].Compare(since[a]) })
 	return list, nil
 }
 
