@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -39,12 +40,14 @@ func TestFromFile(t *testing.T) {
 	// What stops root, too: a folder, a file where a folder should be, a name too long.
 	h = license.FromFile(verifier(t), dir)
 	require.ErrorContains(t, h.Status(t.Context(), now).Err, "is not a regular file")
-	h = license.FromFile(verifier(t), filepath.Join(path, "below"))
-	require.Equal(t, license.Invalid, h.Status(t.Context(), now).State)
-	var pathErr *fs.PathError
-	require.ErrorAs(t, h.Status(t.Context(), now).Err, &pathErr)
-	h = license.FromFile(verifier(t), filepath.Join(dir, strings.Repeat("x", 5000)))
-	require.Equal(t, license.Invalid, h.Status(t.Context(), now).State)
+	if runtime.GOOS != "windows" { // which says of the last two that there is no such file
+		h = license.FromFile(verifier(t), filepath.Join(path, "below"))
+		require.Equal(t, license.Invalid, h.Status(t.Context(), now).State)
+		var pathErr *fs.PathError
+		require.ErrorAs(t, h.Status(t.Context(), now).Err, &pathErr)
+		h = license.FromFile(verifier(t), filepath.Join(dir, strings.Repeat("x", 5000)))
+		require.Equal(t, license.Invalid, h.Status(t.Context(), now).State)
+	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -3,6 +3,7 @@ package tufrepo
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,7 +130,7 @@ func TestEditsRefused(t *testing.T) {
 		"twice a platform":  {release("stable", none), release("stable", func(n *NewRelease) { n.Artifacts = append(n.Artifacts, n.Artifacts[0]) }), "names linux/amd64 twice"},
 		"bad constraint":    {release("stable", none), release("stable", func(n *NewRelease) { n.From = "newest" }), "is not a version constraint"},
 		"bad entitlement":   {release("stable", none), release("stable", func(n *NewRelease) { n.Requires = []string{"Pro Plan"} }), "is not an entitlement code"},
-		"missing file":      {release("stable", none), release("stable", func(n *NewRelease) { n.Artifacts[0].Path += ".gone" }), "no such file"},
+		"missing file":      {release("stable", none), release("stable", func(n *NewRelease) { n.Artifacts[0].Path += ".gone" }), syscall.ENOENT.Error()},
 		"folder":            {release("stable", none), release("stable", func(n *NewRelease) { n.Artifacts[0].Path = filepath.Dir(n.Artifacts[0].Path) }), "is not a regular file"},
 		"attachment's name": {release("stable", none), release("stable", func(n *NewRelease) { n.Notes = &NewAttachment{Name: "../notes.md", Path: n.Artifacts[0].Path} }), "is not a name for an attachment"},
 		"add a channel twice": {

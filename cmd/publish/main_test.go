@@ -36,6 +36,7 @@ const noExitSleep = "atexit_sleep_ms=0"
 //	                           (exactly one value on stdout, with error.code CODE); stdout and stderr are the text's
 //	pack ARCHIVE FILE…         make a .tar.gz or .zip of the files; those named without a dot are executable
 //	tree save|same DIR         note the content and mode of every file below DIR, or hold it against what was noted
+//	tree copy DIR TO           copy DIR
 //	tamper FILE                change one byte in the middle
 //	json PATH VALUE            the last stdout is one JSON value, and what stands at PATH (a.0.b) is VALUE
 func TestScripts(t *testing.T) {
@@ -135,8 +136,12 @@ func jsonAt(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func tree(ts *testscript.TestScript, neg bool, args []string) {
+	if !neg && len(args) == 3 && args[0] == "copy" {
+		ts.Check(os.CopyFS(ts.MkAbs(args[2]), os.DirFS(ts.MkAbs(args[1]))))
+		return
+	}
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: tree save|same DIR")
+		ts.Fatalf("usage: tree save|same DIR, tree copy DIR TO")
 	}
 	trees := ts.Value("trees").(map[string]string)
 	now := describe(ts, ts.MkAbs(args[1]))

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,7 @@ const (
 // story holds the stage: a temporary folder with the vendor's things and the customer's machine.
 type story struct {
 	ctx  context.Context
+	on   target
 	out  io.Writer
 	dir  string
 	url  string // of the repository
@@ -39,8 +42,34 @@ type story struct {
 	log     logBuffer    // what notes has logged
 }
 
+// target is the system that the programs are built for and run on. The story's own, but for a test under wine.
+type target struct {
+	goos, goarch string
+	runner       string            // what runs a program of that system here; "": the system does
+	overlay      map[string]string // of go build
+}
+
+func thisSystem() target { return target{goos: runtime.GOOS, goarch: runtime.GOARCH} }
+
+func (t target) exe(name string) string {
+	if t.goos == "windows" {
+		return name + ".exe"
+	}
+	return name
+}
+
+func (t target) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	if t.runner != "" {
+		return exec.CommandContext(ctx, t.runner, append([]string{program}, args...)...)
+	}
+	return exec.CommandContext(ctx, program, args...)
+}
+
 // status is what the notes server says of itself.
-type status struct{ Version, Outcome, Reason, Best, Text string }
+type status struct {
+	Version, Outcome, Reason, Best, Text string
+	PID                                  int
+}
 
 func (s *story) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
@@ -49,18 +78,15 @@ func (s *story) path(elem ...string) string {
 func (s *story) say(format string, a ...any)   { _, _ = fmt.Fprintf(s.out, format+"\n", a...) }
 func (s *story) title(format string, a ...any) { s.say("\n"+format, a...) }
 
-func exe(name string) string {
-	if runtime.GOOS == "windows" {
-		return name + ".exe"
-	}
-	return name
-}
-
 // build builds a package of this module.
 func (s *story) build(pkg, to string, flags ...string) error {
-	cmd := exec.CommandContext(s.ctx, "go", append(append([]string{"build", "-trimpath", "-o", exe(to)}, flags...), pkg)...)
+	overlay, err := s.overlay()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(s.ctx, "go", append(append([]string{"build", "-trimpath", "-overlay", overlay, "-o", s.on.exe(to)}, flags...), pkg)...)
 	cmd.Dir = moduleDir()
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+s.on.goos, "GOARCH="+s.on.goarch)
 	return s.quietly(cmd)
 }
 
@@ -83,7 +109,7 @@ func (s *story) quietly(cmd *exec.Cmd) error {
 
 func (s *story) publishCommand(args ...string) *exec.Cmd {
 	s.say("  $ publish %s", strings.ReplaceAll(strings.Join(args, " "), s.dir+string(filepath.Separator), ""))
-	cmd := exec.CommandContext(s.ctx, exe(s.path("publish")), append(args, "--repo", s.path("updates"), "--keys", s.path("keys"))...)
+	cmd := s.on.command(s.ctx, s.on.exe(s.path("publish")), append(args, "--repo", s.path("updates"), "--keys", s.path("keys"))...)
 	cmd.Env = append(os.Environ(), "PUBLISH_PASSPHRASE=quickstart")
 	return cmd
 }
@@ -118,27 +144,31 @@ func (s *story) serve() error {
 	return nil
 }
 
-// buildNotes builds the notes server as a vendor would: with the repository's root and the licence keys embedded, and
-// version and address set by the linker. The overlay puts the two files where a vendor would commit them.
-func (s *story) buildNotes(version string, flags ...string) (string, error) {
+// overlay puts the repository's root and the licence keys where a vendor would commit them: beside the source of notes.
+func (s *story) overlay() (string, error) {
 	source := filepath.Join(moduleDir(), "examples", "quickstart", "notes")
 	if abs, err := filepath.Abs(source); err == nil {
 		source = abs
 	}
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
+	replace := map[string]string{
 		filepath.Join(source, "root.json"):    s.path("updates", "metadata", "1.root.json"),
 		filepath.Join(source, "keyring.json"): s.path("keyring.json"),
-	}})
+	}
+	maps.Copy(replace, s.on.overlay)
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(s.path("overlay.json"), overlay, 0o600); err != nil {
-		return "", err
-	}
+	return s.path("overlay.json"), os.WriteFile(s.path("overlay.json"), overlay, 0o600)
+}
+
+// buildNotes builds the notes server as a vendor would: with the repository's root and the licence keys embedded, and
+// version and address set by the linker.
+func (s *story) buildNotes(version string, flags ...string) (string, error) {
 	to := s.path("dist", version, "notes")
 	s.say("  $ go build -ldflags '-X main.version=%s' ./notes %s", version, strings.Join(flags, " "))
-	flags = append(flags, "-overlay", s.path("overlay.json"), "-ldflags", "-s -w -X main.version="+version+" -X main.updates="+s.url)
-	return exe(to), s.build("./examples/quickstart/notes", to, flags...)
+	flags = append(flags, "-ldflags", "-s -w -X main.version="+version+" -X main.updates="+s.url)
+	return s.on.exe(to), s.build("./examples/quickstart/notes", to, flags...)
 }
 
 // release builds a version and publishes it.
@@ -151,7 +181,7 @@ func (s *story) release(version string, flags ...string) error {
 }
 
 func (s *story) publishRelease(version, program string, flags ...string) error {
-	return s.publish(append([]string{"release", "--version", version, "--artifact", runtime.GOOS + "/" + runtime.GOARCH + "=" + program}, flags...)...)
+	return s.publish(append([]string{"release", "--version", version, "--artifact", s.on.goos + "/" + s.on.goarch + "=" + program}, flags...)...)
 }
 
 // releaseTampered publishes a version of which one byte is changed in the repository, as somebody would who has the
@@ -197,11 +227,11 @@ func (s *story) install(version string) error {
 	if err := os.MkdirAll(s.path("customer"), 0o755); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(exe(s.path("dist", version, "notes")))
+	data, err := os.ReadFile(s.on.exe(s.path("dist", version, "notes")))
 	if err != nil {
 		return err
 	}
-	program := exe(s.path("customer", "notes"))
+	program := s.on.exe(s.path("customer", "notes"))
 	if err := os.WriteFile(program, data, 0o755); err != nil {
 		return err
 	}
@@ -221,32 +251,64 @@ func (s *story) install(version string) error {
 }
 
 // manage is the service manager: it starts notes again whenever it ends, as systemd does with Restart=always.
+//
+// On Windows notes restarts as another process, a child of the one that ends. Like a job object, the manager takes the
+// service to have ended when the last of them has: when nobody holds the pipe of its log any more.
 func (s *story) manage(ctx context.Context, program, addr string) {
 	defer close(s.stopped)
 	for ctx.Err() == nil {
-		cmd := exec.CommandContext(ctx, program, "-addr", addr, "-every", checkEvery.String(), "-healthy", "1s")
+		cmd := s.on.command(ctx, program, "-addr", addr, "-every", checkEvery.String(), "-healthy", "1s")
 		cmd.Dir = s.path("customer")
 		cmd.Stdout, cmd.Stderr = &s.log, &s.log
-		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-		cmd.WaitDelay = 5 * time.Second
+		if s.on.goos != "windows" {
+			cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+			cmd.WaitDelay = 5 * time.Second
+		}
 		s.starts.Add(1)
 		_ = cmd.Run()
 		_ = sleep(ctx, 100*time.Millisecond)
 	}
 }
 
+// stop ends the service.
+func (s *story) stop() error {
+	s.service()
+	for tries := 0; ; tries++ {
+		select {
+		case <-s.stopped:
+			return nil
+		case <-time.After(200 * time.Millisecond):
+		}
+		switch {
+		case s.on.goos != "windows":
+		case tries > 100:
+			return errors.New("notes cannot be stopped")
+		default:
+			s.kill()
+		}
+	}
+}
+
+// kill ends the notes server that answers. The context of the story may have ended.
+func (s *story) kill() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), patience)
+	defer cancel()
+	if st, err := s.askWith(ctx); err == nil {
+		_ = s.on.command(ctx, "taskkill", "/F", "/PID", strconv.Itoa(st.PID)).Run()
+	}
+}
+
 // close stops what the story has started.
-func (s *story) close() error {
+func (s *story) close() (err error) {
 	if s.service != nil {
-		s.service()
-		<-s.stopped
+		err = s.stop()
 	}
 	if s.server == nil || s.server.Process == nil {
-		return nil
+		return err
 	}
 	_ = s.server.Process.Kill()
 	_ = s.server.Wait()
-	return nil
+	return err
 }
 
 // expect waits until notes says what it should.
@@ -285,8 +347,10 @@ func (s *story) expectLog(what string, parts ...string) error {
 	return nil
 }
 
-func (s *story) ask() (st status, err error) {
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.page+"/status", nil)
+func (s *story) ask() (status, error) { return s.askWith(s.ctx) }
+
+func (s *story) askWith(ctx context.Context) (st status, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.page+"/status", nil)
 	if err != nil {
 		return st, err
 	}

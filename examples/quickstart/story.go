@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// tell runs the story and writes it to out.
-func tell(ctx context.Context, out io.Writer) (err error) {
+// tell runs the story with programs for that system, and writes it to out.
+func tell(ctx context.Context, out io.Writer, on target) (err error) {
 	dir, err := os.MkdirTemp("", "fairlead-quickstart-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s := &story{ctx: ctx, out: out, dir: dir}
+	s := &story{ctx: ctx, on: on, out: out, dir: dir}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, chapter := range []func() error{
 		s.vendorSetsUp, s.customerInstalls, s.withoutLicence, s.withLicence, s.brokenRelease, s.withdrawal, s.outsideTheLicence, s.tamperedMirror,

@@ -33,12 +33,13 @@ type status struct {
 	Reason  string `json:"reason,omitempty"` // why the best release is withheld
 	Best    string `json:"best,omitempty"`   // which one that is
 	Text    string `json:"text"`
+	PID     int    `json:"pid"`
 }
 
 func (p *page) status() status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := status{Version: version, Outcome: string(p.decision.Outcome)}
+	s := status{Version: version, Outcome: string(p.decision.Outcome), PID: os.Getpid()}
 	if s.Outcome != "" {
 		s.Text = p.decision.String()
 	}
