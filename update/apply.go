@@ -73,13 +73,12 @@ func (u *Updater) apply(j *journal, up *Update) error {
 	if err := u.noteRunningList(up, from.Digest); err != nil {
 		return err
 	}
-	older := j.Previous
-	j.Phase, j.From, j.Previous = applying, &from, nil
+	j.Phase, j.From = applying, &from
 	if err := u.writeJournal(j); err != nil {
 		return err
 	}
-	if older != nil {
-		if err := u.setAside(previousName, older.Digest); err != nil {
+	if j.Previous != nil {
+		if err := u.setAside(previousName, j.Previous.Digest); err != nil {
 			return err
 		}
 	}
@@ -91,10 +90,6 @@ func (u *Updater) apply(j *journal, up *Update) error {
 	if applied && err == nil {
 		u.log.Warn("the new version is in place, though not everything about it went well", "cause", exchangeErr)
 		return nil
-	}
-	if older != nil && j.Phase == staged && u.disk.Rename(u.path(gonePrefix+older.Digest), u.path(previousName)) == nil {
-		j.Previous = older
-		err = errors.Join(err, u.writeJournal(j))
 	}
 	var wrong *VerifyError
 	if errors.As(exchangeErr, &wrong) {
@@ -150,11 +145,27 @@ func (u *Updater) settleApplying(j *journal) (applied bool, err error) {
 		}
 		return true, u.beginTrial(j)
 	case j.From.Digest:
+		u.takeBack(j)
 		j.Phase, j.From = staged, nil
 	default:
 		u.adopt(j)
 	}
 	return false, u.writeJournal(j)
+}
+
+// takeBack gives the version before its name again, which was set aside for an exchange that did not happen.
+func (u *Updater) takeBack(j *journal) {
+	if j.Previous == nil {
+		return
+	}
+	aside, previous := u.path(gonePrefix+j.Previous.Digest), u.path(previousName)
+	if _, err := u.disk.Lstat(aside); err == nil {
+		err = errors.Join(u.disk.RemoveAll(previous), u.disk.Rename(aside, previous), u.disk.SyncDir(u.dir))
+		if err != nil {
+			u.log.Warn("the version before was not kept", "version", j.Previous.Version, "cause", err)
+			j.Previous = nil
+		}
+	}
 }
 
 // inPlace returns the digest of what is in place. If nothing is, somebody deleted it, or a crash came between two renames:

@@ -48,7 +48,8 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 }
 
 // download completes f, which holds the beginning of b or nothing, from the sources in order: the next one on any
-// failure, from where the last one stopped. When it returns nil, f holds exactly b and is durable.
+// failure, from where the last one stopped. When it returns nil, f holds exactly b. It is not synced: who installs it syncs
+// what comes of it.
 func (u *Updater) download(ctx context.Context, b channel.Blob, f disk.File, progress func(done int64)) error {
 	t := &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, progress: progress}
 	list := trust.Flatten(u.cfg.Source)
@@ -67,9 +68,6 @@ func (u *Updater) download(ctx context.Context, b channel.Blob, f disk.File, pro
 			err = errors.Join(t.restart(), t.from(src))
 		}
 		if err == nil {
-			if err := f.Sync(); err != nil {
-				return &StateError{f.Name(), err}
-			}
 			return nil
 		}
 		errs = append(errs, err)

@@ -57,7 +57,7 @@ type journal struct {
 	Starts   int       `json:"starts,omitempty"`   // of To, not confirmed
 	Reason   string    `json:"reason,omitempty"`   // why reverting
 	Current  *version  `json:"current,omitempty"`  // what is in place, if it came by update
-	Previous *version  `json:"previous,omitempty"` // what Rollback goes back to; its files are at previousName
+	Previous *version  `json:"previous,omitempty"` // what Rollback goes back to; its files are at previousName, or set aside while applying
 	Failures []failure `json:"failures,omitempty"`
 	Undone   *undone   `json:"undone,omitempty"` // a rollback that Hooks.AfterRollback is to be told
 	Vetoes   int       `json:"vetoes,omitempty"` // releases in a row that Hooks.Healthy has made this installation leave
@@ -77,12 +77,15 @@ const (
 	listsName    = "lists"    // file lists of versions, by digest
 	rescuedName  = "rescued"  // files of the user
 	stagingName  = "staging"
-	reserveName  = "reserve" // space that the journal needs when the disk is full
-	reserveSize  = 64 << 10
-	maxJournal   = 1 << 20
-	maxFailures  = 32
-	maxTries     = 3
-	retryAfter   = 24 * time.Hour
+	// what is unpacked in the staging folder is in a folder of this name and something random
+	unpackedPrefix = "new-"
+	stageLock      = "stage.lock"
+	reserveName    = "reserve" // space that the journal needs when the disk is full
+	reserveSize    = 64 << 10
+	maxJournal     = 1 << 20
+	maxFailures    = 32
+	maxTries       = 3
+	retryAfter     = 24 * time.Hour
 )
 
 // encode writes the journal with its checksum on a line of its own in front: a file that a disk or a person has

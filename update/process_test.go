@@ -31,8 +31,27 @@ type behaviour struct {
 	Product  string // "": notes
 	Crash    string // "early": before Start; "late": after it
 	Hang     bool   // before Start
+	Layout   string // how it is installed; "": executable
 	Repo     string
 	RootFile string
+}
+
+// installer is the one of the layout that a program finds itself in, and dir the folder of the whole machine.
+func (b behaviour) installer() (i update.Installer, dir string, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, "", err
+	}
+	up := map[string]int{"": 1, "executable": 1, "bundle": 3, "versions": 5}[b.Layout]
+	for dir = exe; up > 0; up-- {
+		dir = filepath.Dir(dir)
+	}
+	for _, l := range layouts {
+		if l.name == b.Layout {
+			return l.installer(dir), dir, nil
+		}
+	}
+	return nil, dir, nil
 }
 
 const trailerMark = "\nfairlead test program "
@@ -71,8 +90,15 @@ func pretendedMain(b behaviour) int {
 	if err != nil {
 		return fail(err)
 	}
+	installer, dir, err := b.installer()
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "more")); err == nil {
+		b.Repo += "-more"
+	}
 	up, err := update.New(update.Config{
-		Product: or(b.Product, "notes"), Channel: "stable", Version: or(b.Claims, b.Version), Root: root,
+		Installer: installer, Product: or(b.Product, "notes"), Channel: "stable", Version: or(b.Claims, b.Version), Root: root,
 		Source: update.FS(os.DirFS(b.Repo)), Now: func() time.Time { return start.Add(time.Hour) },
 		Trial: update.Trial{Probe: 2 * time.Second}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
@@ -97,6 +123,13 @@ func pretendedMain(b behaviour) int {
 	switch os.Args[1] {
 	case "confirm":
 		err = up.Confirm(ctx)
+	case "undo":
+		err = up.Rollback(ctx, "test")
+	case "apply":
+		var d update.Decision
+		if d, err = up.Check(ctx); err == nil && d.Update != nil {
+			err = errors.Join(up.Stage(ctx, d.Update, nil), up.Apply(ctx, d.Update))
+		}
 	case "rollback":
 		if err = up.Rollback(ctx, "test"); err == nil {
 			os.Args = []string{os.Args[0], "run"}
@@ -136,11 +169,16 @@ func or(a, b string) string {
 // build makes the program of one version.
 func (v *vendor) build(b behaviour) []byte {
 	v.t.Helper()
+	b.Repo, b.RootFile = v.dir, filepath.Join(v.dir, "metadata", "1.root.json")
+	return v.buildWith(b)
+}
+
+func (v *vendor) buildWith(b behaviour) []byte {
+	v.t.Helper()
 	exe, err := os.Executable()
 	require.NoError(v.t, err)
 	image, err := os.ReadFile(exe)
 	require.NoError(v.t, err)
-	b.Repo, b.RootFile = v.dir, filepath.Join(v.dir, "metadata", "1.root.json")
 	trailer, err := json.Marshal(b)
 	require.NoError(v.t, err)
 	return append(append(image, trailerMark...), trailer...)

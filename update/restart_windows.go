@@ -16,6 +16,7 @@ func (u *Updater) Restart() error {
 	if err := u.askSupervisor(); !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
+	u.endTrial() // the next process counts, too
 	cmd := exec.Command(u.program(), os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -40,7 +40,7 @@ func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)
 	if up == nil {
 		return errors.New("update: stage: there is no update; use Decision.Update of an available one")
 	}
-	release, err := u.lockAs(ctx, "stage.lock")
+	release, err := u.lockAs(ctx, stageLock)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (u *Updater) freshFolder(up *Update) (string, error) {
 	if err := u.keepReserve(); err != nil {
 		return "", err
 	}
-	folder, err := disk.MkdirTemp(u.disk, u.path(stagingName), "new-")
+	folder, err := disk.MkdirTemp(u.disk, u.path(stagingName), unpackedPrefix)
 	if err != nil {
 		return "", &StateError{u.path(stagingName), err}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/disk"
+	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
 
 // treeInstaller is an installer of folders, which users may have put files into.
@@ -28,16 +29,17 @@ func (u *Updater) tidy(j *journal) {
 	var errs []error
 	for _, e := range entries {
 		name := e.Name()
-		digest, gone := strings.CutPrefix(name, gonePrefix)
-		switch {
-		case gone,
-			name == failedName && j.Phase != reverting,
-			name == previousName && (j.Phase == idle || j.Phase == staged) && j.Previous == nil:
+		switch digest, gone := strings.CutPrefix(name, gonePrefix); {
+		case gone:
 			errs = append(errs, u.discard(name, digest))
+		case name == failedName && j.Phase != reverting,
+			name == previousName && (j.Phase == idle || j.Phase == staged) && j.Previous == nil:
+			errs = append(errs, u.discard(name, ""))
 		case disk.IsTemp(name), disk.IsKeepTemp(name, previousName, failedName), name == "probe":
 			errs = append(errs, u.disk.RemoveAll(u.path(name)))
 		}
 	}
+	errs = append(errs, u.tidyStaging(j), u.removeTemps(listsName))
 	needed := j.digests()
 	if c, ok := u.installer.(cleaner); ok {
 		kept, err := c.Clean(needed, func(folder, digest string) error {
@@ -56,6 +58,36 @@ func (u *Updater) tidy(j *journal) {
 	if j.Phase != idle {
 		_ = u.keepReserve() // if the disk was full, it may not be any more
 	}
+}
+
+// tidyStaging removes what was unpacked and is needed no more, unless somebody is staging just now. Downloads stay, to go
+// on with.
+func (u *Updater) tidyStaging(j *journal) error {
+	release, err := filelock.TryLock(u.path(stageLock))
+	if err != nil {
+		return nil
+	}
+	defer release()
+	entries, _ := u.disk.ReadDir(u.path(stagingName))
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), unpackedPrefix) && e.Name() != j.Folder {
+			errs = append(errs, u.disk.RemoveAll(u.path(stagingName, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeTemps removes what interrupted writes have left in a folder.
+func (u *Updater) removeTemps(dir string) error {
+	entries, _ := u.disk.ReadDir(u.path(dir))
+	var errs []error
+	for _, e := range entries {
+		if disk.IsTemp(e.Name()) {
+			errs = append(errs, u.disk.Remove(u.path(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // digests lists the versions that the journal needs.
@@ -100,10 +132,10 @@ func (u *Updater) rescue(path, digest string) error {
 	if digest == "" {
 		digest = have.digest()
 	}
-	if err != nil || have.digest() == digest && u.hasList(digest) {
+	if err != nil {
 		return err
 	}
-	list, err := u.readList(digest)
+	list, err := u.readList(digest) // its digest is another one if the folder had the user's files in it from the start
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -208,19 +208,18 @@ func (v Versions) Exchange(next, digest, prev string) error {
 // settleIn gives a version its folder, verified, and returns the folder's name.
 func (v Versions) settleIn(next, digest string) (string, error) {
 	info, err := v.disk().Lstat(next)
+	if errors.Is(err, fs.ErrNotExist) { // an Exchange that was interrupted has moved it already
+		return digest, v.verify(digest, digest)
+	}
 	if err != nil {
-		return "", &VerifyError{File: next, Err: err}
+		return "", &StateError{next, err}
 	}
 	if !info.IsDir() {
 		name, err := v.read(next)
 		if err != nil {
 			return "", &VerifyError{File: next, Err: err}
 		}
-		_, release, err := verifyTree(v.disk(), v.folder(name), digest)
-		if err == nil {
-			release()
-		}
-		return name, err
+		return name, v.verify(name, digest)
 	}
 	is, release, err := verifyTree(v.disk(), next, digest)
 	if err != nil {
@@ -249,6 +248,15 @@ func (v Versions) settleIn(next, digest string) (string, error) {
 		return "", errors.Join(&VerifyError{File: next, Err: errors.New("was replaced after it had been hashed")}, v.disk().Rename(to, next))
 	}
 	return digest, errors.Join(v.disk().SyncDir(filepath.Dir(to)), v.disk().SyncDir(filepath.Dir(next)))
+}
+
+// verify hashes a version that is in its folder.
+func (v Versions) verify(name, digest string) error {
+	_, release, err := verifyTree(v.disk(), v.folder(name), digest)
+	if err == nil {
+		release()
+	}
+	return err
 }
 
 // pointTo moves the pointer, durably. scratch is a folder on the same volume for the moment before.

@@ -160,6 +160,7 @@ func (c *Client) start(ctx context.Context) (*run, error) {
 		return nil, err
 	}
 	defer release()
+	c.store.sweepTemps()
 	return c.look(), nil
 }
 

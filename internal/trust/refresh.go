@@ -138,7 +138,10 @@ func (r *run) nextRoot(ctx context.Context) (*rootMeta, error) {
 	}})
 	// Of several mirrors, one that has none is enough to go on: the others were out of reach or broken, and any one
 	// that has it is believed.
-	if errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		if cause := context.Cause(ctx); cause != nil { // a source may take its end for an absent file
+			return nil, &SourceError{rootName(version), cause}
+		}
 		return nil, nil
 	}
 	if err != nil {

@@ -130,7 +130,19 @@ func (s *store) remove(name string) {
 	}
 }
 
-// sweep removes the snapshots and roles that are not of the given state, and what crashed writers left.
+// sweepTemps removes what crashed writers have left.
+func (s *store) sweepTemps() {
+	for _, dir := range []string{".", rootsDir} {
+		entries, _ := os.ReadDir(filepath.Join(s.dir, dir))
+		for _, e := range entries {
+			if disk.IsTemp(e.Name()) {
+				s.remove(filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+}
+
+// sweep removes the snapshots and roles that are not of the given state.
 func (s *store) sweep(st *state) {
 	keep := map[string]bool{snapshotCache(st.snapshot.Signed.Version): true}
 	for name, meta := range st.snapshot.Signed.Meta {
@@ -145,7 +157,7 @@ func (s *store) sweep(st *state) {
 	for _, e := range entries {
 		name := e.Name()
 		ours := strings.HasPrefix(name, "snapshot.") || strings.HasPrefix(name, "role.")
-		if (ours && !keep[name]) || disk.IsTemp(name) {
+		if ours && !keep[name] {
 			s.remove(name)
 		}
 	}
