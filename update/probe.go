@@ -90,7 +90,7 @@ func (u *Updater) runProbe(ctx context.Context, program, nonce string) ([]byte, 
 	for attempt := 0; ; attempt++ {
 		cmd := exec.CommandContext(ctx, program)
 		cmd.Dir = filepath.Dir(program)
-		cmd.Env = append(os.Environ(), probeVariable+"="+nonce)
+		cmd.Env = environ(probeVariable, nonce)
 		cmd.WaitDelay = time.Second // a grandchild may hold the pipe
 		out := &capped{max: maxProbeOutput}
 		cmd.Stdout, cmd.Stderr = out, out

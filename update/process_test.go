@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -83,7 +85,12 @@ func pretendedMain(b behaviour) int {
 	switch {
 	case b.Crash == "early":
 		return 3
-	case b.Hang:
+	case b.Crash == "supervised" && os.Getenv("FAIRLEAD_SUPERVISOR") != "":
+		if b.Hang {
+			time.Sleep(time.Minute)
+		}
+		return 3
+	case b.Hang && b.Crash == "":
 		time.Sleep(time.Minute)
 	}
 	root, err := os.ReadFile(b.RootFile)
@@ -100,12 +107,17 @@ func pretendedMain(b behaviour) int {
 	up, err := update.New(update.Config{
 		Installer: installer, Product: or(b.Product, "notes"), Channel: "stable", Version: or(b.Claims, b.Version), Root: root,
 		Source: update.FS(os.DirFS(b.Repo)), Now: func() time.Time { return start.Add(time.Hour) },
-		Trial: update.Trial{Probe: 2 * time.Second}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Trial: update.Trial{Probe: 2 * time.Second, Healthy: 200 * time.Millisecond}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return fail(err)
 	}
 	ctx := noTest
+	if strings.HasPrefix(os.Args[min(1, len(os.Args)-1)], "serve") {
+		if end := up.Supervise(ctx, update.Supervision{Patience: 1500 * time.Millisecond, Grace: 100 * time.Millisecond}); end != nil {
+			return end.Code
+		}
+	}
 	next, err := up.Start(ctx)
 	if err != nil {
 		return fail(err)
@@ -118,9 +130,14 @@ func pretendedMain(b behaviour) int {
 	}
 	fmt.Println("running", b.Version)
 	if b.Crash == "late" {
+		if b.Hang {
+			time.Sleep(time.Minute)
+		}
 		return 3
 	}
 	switch os.Args[1] {
+	case "serve", "serve-updating":
+		err = serve(up, os.Args[1:])
 	case "confirm":
 		err = up.Confirm(ctx)
 	case "undo":
@@ -152,6 +169,52 @@ func pretendedMain(b behaviour) int {
 		return fail(err)
 	}
 	return 0
+}
+
+// serve is what a daemon does until it is told to end.
+func serve(up *update.Updater, args []string) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1)
+	fmt.Println("serving as", os.Getpid())
+	ended := make(chan error, 1)
+	if args[0] == "serve-updating" {
+		go func() {
+			ended <- up.Run(noTest, update.Schedule{Every: 300 * time.Millisecond, Approve: func(_ ctxT, d update.Decision) bool {
+				fmt.Println(d)
+				return true
+			}})
+		}()
+	}
+	switch {
+	case len(args) > 2 && args[1] == "exit":
+		if args[2] == "signal" {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		code, _ := strconv.Atoi(args[2])
+		os.Exit(code)
+	case len(args) > 1 && args[1] == "orphans":
+		for range 5 { // grandchildren whose parent ends at once
+			_ = exec.Command("sh", "-c", "sh -c 'exit 0' & exit 0").Run()
+		}
+		time.Sleep(300 * time.Millisecond)
+		out, _ := exec.Command("sh", "-c", "grep -l ') Z ' /proc/[0-9]*/stat 2>/dev/null | wc -l").Output()
+		fmt.Println("zombies:", strings.TrimSpace(string(out)))
+	}
+	for {
+		select {
+		case err := <-ended:
+			if errors.Is(err, update.ErrApplied) {
+				err = up.Restart()
+			}
+			return err
+		case s := <-signals:
+			if s == syscall.SIGTERM {
+				fmt.Println("told to end")
+				return nil
+			}
+			fmt.Println("got", s)
+		}
+	}
 }
 
 func fail(err error) int {

@@ -4,16 +4,13 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"strconv"
-
-	"github.com/fairlead-dev/fairlead/internal/disk"
 )
 
 // Restart starts the installed version as a new process with the same arguments, environment, working folder and
 // standard streams, and returns; the caller then ends this process. Windows cannot replace a process by another. Under
 // [Updater.Supervise] the supervisor starts the new process, once this one has ended.
 func (u *Updater) Restart() error {
-	if err := u.askSupervisor(); !errors.Is(err, errors.ErrUnsupported) {
+	if err := u.tellSupervisor(requestAgain); !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
 	u.endTrial() // the next process counts, too
@@ -23,12 +20,4 @@ func (u *Updater) Restart() error {
 		return err
 	}
 	return cmd.Process.Release()
-}
-
-// askSupervisor asks to be started again. The error is errors.ErrUnsupported if there is no supervisor.
-func (u *Updater) askSupervisor() error {
-	if !isSupervised() {
-		return errors.ErrUnsupported
-	}
-	return disk.Write(u.disk, u.path(restartName), []byte(strconv.Itoa(os.Getpid())), 0o600)
 }

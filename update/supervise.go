@@ -93,6 +93,14 @@ func isSupervised() bool {
 	return os.Getenv(superviseVariable) == strconv.Itoa(os.Getppid())
 }
 
+// environ is the environment for a program that we start, with one variable of ours.
+func environ(name, value string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
+		return strings.HasPrefix(s, superviseVariable+"=") || strings.HasPrefix(s, probeVariable+"=")
+	})
+	return append(env, name+"="+value)
+}
+
 type supervisor struct {
 	u        *Updater
 	s        Supervision
@@ -131,8 +139,7 @@ func (v *supervisor) settle() error {
 func (v *supervisor) run() *Ended {
 	cmd := exec.Command(v.u.program(), v.s.Args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, superviseVariable+"=") }),
-		superviseVariable+"="+strconv.Itoa(os.Getpid()))
+	cmd.Env = environ(superviseVariable, strconv.Itoa(os.Getpid()))
 	_ = v.u.disk.Remove(v.u.path(restartName))
 	tie, err := startTied(cmd)
 	if err != nil {
@@ -156,7 +163,7 @@ func (v *supervisor) run() *Ended {
 			v.stopping, done = true, nil
 			return v.end(cmd.Process, ended, context.Cause(v.ctx))
 		case <-hung.C:
-			switch of := v.u.trialOf(); {
+			switch of := v.onTrial(); {
 			case of == "":
 				trialOf = ""
 			case of != trialOf:
@@ -170,10 +177,10 @@ func (v *supervisor) run() *Ended {
 
 var errHung = errors.New("update: supervise: the new version was not confirmed in time, and was ended")
 
-// trialOf returns the digest of the version that is on trial and has started.
-func (u *Updater) trialOf() string {
-	j, err := u.readJournal()
-	if err != nil || j.Phase != trial || j.Starts == 0 {
+// onTrial returns the digest of the version that is on trial and that our child is. "": it is another one.
+func (v *supervisor) onTrial() string {
+	j, err := v.u.readJournal()
+	if err != nil || j.Phase != trial || (j.Starts == 0 && v.request() != requestExec) {
 		return ""
 	}
 	return j.To.Digest
@@ -197,8 +204,9 @@ func (v *supervisor) again(end *Ended) bool {
 		return false
 	}
 	u := v.u
-	if data, err := disk.ReadFile(u.disk, u.path(restartName), 64); err == nil && len(data) > 0 {
-		return u.disk.Remove(u.path(restartName)) == nil // the program asked for it
+	request := v.request()
+	if request == requestAgain {
+		return true
 	}
 	j, release, err := u.openJournal(v.ctx)
 	if err != nil || j == nil {
@@ -210,14 +218,13 @@ func (v *supervisor) again(end *Ended) bool {
 		return true // it died in the middle
 	case j.Phase != trial:
 		return false
-	case j.Starts == 0:
-		if v.before == nil || v.before.Phase != trial {
-			return true // a new version is in place, and the old one has ended for it
-		}
-	case end.Code == 0 && end.Err == nil:
+	case j.Starts == 0 && request != requestExec && (v.before == nil || v.before.Phase != trial):
+		return true // a new version is in place, and the old one has ended for it
+	case j.Starts > 0 && end.Code == 0 && end.Err == nil:
 		return false // it ended well
 	}
-	if v.before != nil && v.before.Phase == trial && v.before.Starts == j.Starts { // it did not get as far as Start
+	uncounted := j.Starts == 0 || (v.before != nil && v.before.Phase == trial && v.before.Starts == j.Starts && request == "")
+	if uncounted { // it did not get as far as Start
 		j.Starts++
 		if err := u.writeJournal(j); err != nil {
 			u.log.Warn("supervise: a start could not be counted", "cause", err)
@@ -227,5 +234,25 @@ func (v *supervisor) again(end *Ended) bool {
 	return true
 }
 
-// restartName is a file with which a program asks its supervisor to be started again.
-const restartName = "restart"
+// restartName is a file by which a program tells its supervisor that it is about to be another version.
+const (
+	restartName  = "restart"
+	requestAgain = "again" // it ends, to be started again
+	requestExec  = "exec"  // it goes on as the version that is in place
+)
+
+// tellSupervisor makes a request, if there is a supervisor.
+func (u *Updater) tellSupervisor(request string) error {
+	if !isSupervised() {
+		return errors.ErrUnsupported
+	}
+	return disk.Write(u.disk, u.path(restartName), []byte(request), 0o600)
+}
+
+func (v *supervisor) request() string {
+	data, err := disk.ReadFile(v.u.disk, v.u.path(restartName), 64)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
