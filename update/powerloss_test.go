@@ -489,7 +489,15 @@ func (l layout) inhabited(t *testing.T, v *vendor) *house {
 }
 
 // harmless are syncs that no loss of power needs, with what they are for.
-var harmless = map[string]string{}
+var harmless = map[string]string{
+	"disk.MkdirAll < update.(*Updater).freshFolder":               "the journal's sync of the folder above covers it",
+	"disk.MkdirAll < update.(*Updater).noteList":                  "without a list every file counts as the user's, and is kept",
+	"disk.WriteFunc < disk.Write < update.(*Updater).noteList":    "without a list every file counts as the user's, and is kept",
+	"disk.WriteFunc < disk.Write < update.(*Updater).keepReserve": "it makes the file system allot the space; a reserve that is lost is made again",
+	"update.(*Updater).takeBack":                                  "the journal's sync of the same folder covers it",
+	"update.Bundle.move":                                          "the journal's sync of the folder that it moves from or to covers it",
+	"update.Versions.pointTo":                                     "the journal's sync of the folder that the link comes from covers it",
+}
 
 // Every sync is needed: without any one of them, some loss of power does harm. The exceptions have their reasons.
 func TestEverySyncIsNeeded(t *testing.T) {
