@@ -70,7 +70,7 @@ func (u *Updater) apply(j *journal, up *Update) error {
 	if j.Current != nil && j.Current.Digest == from.Digest {
 		from = *j.Current
 	}
-	if err := u.noteRunningList(up, from.Digest); err != nil {
+	if err := u.noteLeftRecord(up, from.Digest); err != nil {
 		return err
 	}
 	j.Phase, j.From = applying, &from

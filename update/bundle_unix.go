@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/disk"
@@ -30,11 +32,13 @@ type Bundle struct {
 	// Supervise, or a program started from the updater's folder, calls Start.
 	UnsafeGap bool
 
-	fsys disk.FS // nil: the real one
+	fsys    disk.FS // nil: the real one
+	records records
 }
 
-func (b Bundle) on(fsys disk.FS) Installer { b.fsys = fsys; return b }
-func (b Bundle) disk() disk.FS             { return realUnless(b.fsys) }
+func (b Bundle) on(fsys disk.FS, k records) Installer { b.fsys, b.records = fsys, k; return b }
+func (b Bundle) disk() disk.FS                        { return orReal(b.fsys) }
+func (b Bundle) known() records                       { return orNone(b.records) }
 
 func (b Bundle) validate() error {
 	return errors.Join(checkAbsolute(b.Path), channel.CheckPath(b.Program, runtime.GOOS))
@@ -91,17 +95,45 @@ func (b Bundle) Unpack(ctx context.Context, a *channel.Artifact, blob, into stri
 	return stageTree(ctx, b.disk(), a, b.Program, blob, into)
 }
 
-// Digest implements Installer.
+// Digest implements Installer. What is in place has its digest as long as its program is the one of that version, and no
+// other version has that program and more of the other files: programs write into their own folders, and users do.
 func (b Bundle) Digest(path string) (string, error) {
-	if path == "" {
-		path = b.Path
+	if path != "" {
+		return treeDigest(b.disk(), path)
 	}
-	return treeDigest(b.disk(), path)
+	have, _, err := b.scan()
+	digest := have.digest()
+	if err != nil {
+		return "", err
+	}
+	known := b.known().all()
+	if _, exact := known[digest]; exact {
+		return digest, nil
+	}
+	best := 0
+	for _, d := range slices.Sorted(maps.Keys(known)) {
+		held := known[d].Holds.common(have)
+		if _, ok := held.index()[b.Program]; ok && len(held) > best {
+			best, digest = len(held), d
+		}
+	}
+	return digest, nil
+}
+
+func (b Bundle) scan() (t tree, program string, err error) {
+	t, err = scanFolder(b.disk(), b.Path)
+	return t, b.Program, err
 }
 
 // Exchange implements Installer.
 func (b Bundle) Exchange(next, digest, prev string) error {
-	is, release, err := verifyTree(b.disk(), next, digest)
+	verify := verifyTree
+	if filepath.Base(next) != stagedTree { // it was in place before
+		verify = func(fsys disk.FS, path, digest string) (func(string) bool, func(), error) {
+			return verifyKept(fsys, path, digest, b.known())
+		}
+	}
+	is, release, err := verify(b.disk(), next, digest)
 	if err != nil {
 		return err
 	}

@@ -113,8 +113,7 @@ func (u *Updater) foresee(ctx context.Context, view *trust.View, j *journal, d *
 	if errors.As(u.preflight(ctx, d.Update), &d.Obstacle) && d.Obstacle.Obstacle.lasts() {
 		d.Outcome = Managed
 	}
-	_, ok := u.installer.(treeInstaller)
-	if ok && d.Plan.Running != nil && (j.Current == nil || !u.hasList(j.Current.Digest)) {
+	if _, ok := u.installer.(treeInstaller); ok && d.Plan.Running != nil && j.Current == nil {
 		if running, err := u.prepare(ctx, view, *d.Plan.Running); err == nil {
 			d.Update.running = running.Artifact
 		}

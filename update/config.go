@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -229,8 +230,11 @@ func (u *Updater) findHome() error {
 	if err != nil {
 		return &ConfigError{"Installer", err}
 	}
-	if i, ok := u.installer.(ours); ok && u.disk != disk.OS {
-		u.installer = i.on(u.disk)
+	if i, ok := u.installer.(ours); ok {
+		// An app may have made one of ours a part of its own, which is not to be replaced by that part.
+		if with := i.on(u.disk, u); reflect.TypeOf(with) == reflect.TypeOf(u.installer) {
+			u.installer = with
+		}
 	}
 	if h, ok := u.installer.(homer); ok && u.dir == "" {
 		u.dir = h.Home()
@@ -249,7 +253,8 @@ func (u *Updater) findHome() error {
 type ours interface {
 	validate() error
 	place() string // the folder in which an exchange happens
-	on(disk.FS) Installer
+	// on returns the installer with what it needs of the updater.
+	on(disk.FS, records) Installer
 }
 
 // checkAbsolute refuses a path that would mean something else tomorrow.
@@ -260,11 +265,18 @@ func checkAbsolute(path string) error {
 	return nil
 }
 
-func realUnless(fsys disk.FS) disk.FS {
+func orReal(fsys disk.FS) disk.FS {
 	if fsys == nil {
 		return disk.OS
 	}
 	return fsys
+}
+
+func orNone(r records) records {
+	if r == nil {
+		return noRecords{}
+	}
+	return r
 }
 
 // program is what Restart runs.

@@ -29,8 +29,8 @@ type Executable struct {
 	fsys disk.FS // nil: the real one
 }
 
-func (e Executable) on(fsys disk.FS) Installer { e.fsys = fsys; return e }
-func (e Executable) disk() disk.FS             { return realUnless(e.fsys) }
+func (e Executable) on(fsys disk.FS, _ records) Installer { e.fsys = fsys; return e }
+func (e Executable) disk() disk.FS                        { return orReal(e.fsys) }
 
 func (e Executable) validate() error { return checkAbsolute(e.Path) }
 func (e Executable) place() string   { return filepath.Dir(e.Path) }

@@ -74,7 +74,7 @@ const (
 	previousName = "previous" // what was in place before
 	failedName   = "failed"   // what was rolled back, for the moment of the exchange
 	gonePrefix   = "gone-"    // what is needed no more, and its digest
-	listsName    = "lists"    // file lists of versions, by digest
+	recordsName  = "records"  // what is known of versions, by digest
 	rescuedName  = "rescued"  // files of the user
 	stagingName  = "staging"
 	// what is unpacked in the staging folder is in a folder of this name and something random

@@ -491,8 +491,8 @@ func (l layout) inhabited(t *testing.T, v *vendor) *house {
 // harmless are syncs that no loss of power needs, with what they are for.
 var harmless = map[string]string{
 	"disk.MkdirAll < update.(*Updater).freshFolder":               "the journal's sync of the folder above covers it",
-	"disk.MkdirAll < update.(*Updater).noteList":                  "without a list every file counts as the user's, and is kept",
-	"disk.WriteFunc < disk.Write < update.(*Updater).noteList":    "without a list every file counts as the user's, and is kept",
+	"disk.MkdirAll < update.(*Updater).noteRecord":                "without a record every file counts as the user's, and is kept",
+	"disk.WriteFunc < disk.Write < update.(*Updater).noteRecord":  "without a record every file counts as the user's, and is kept",
 	"disk.WriteFunc < disk.Write < update.(*Updater).keepReserve": "it makes the file system allot the space; a reserve that is lost is made again",
 	"update.(*Updater).takeBack":                                  "the journal's sync of the same folder covers it",
 	"update.Bundle.move":                                          "the journal's sync of the folder that it moves from or to covers it",

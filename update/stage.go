@@ -257,7 +257,7 @@ func (u *Updater) noteStaged(ctx context.Context, up *Update, folder string, st 
 	if err := u.disk.SyncDir(u.path(stagingName)); err != nil {
 		return &StateError{u.path(stagingName), err}
 	}
-	if err := u.noteList(up.Artifact, st.Digest); err != nil {
+	if err := u.noteStagedRecord(up.Artifact, st.Digest); err != nil {
 		return err
 	}
 	below := Staged{Digest: st.Digest}

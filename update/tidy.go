@@ -1,12 +1,10 @@
 package update
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/fairlead-dev/fairlead/channel"
@@ -16,7 +14,10 @@ import (
 
 // treeInstaller is an installer of folders, which users may have put files into.
 type treeInstaller interface {
-	tree(a *channel.Artifact) (tree, string, error)
+	// tree is what an artifact installs, and the folder of the archive that it is in.
+	tree(a *channel.Artifact) (t tree, top string, err error)
+	// scan hashes the version in place. program is the path of its program.
+	scan() (t tree, program string, err error)
 }
 
 // tidy removes what is needed no more, and what crashes have left. It never follows a link. What cannot be removed, such as
@@ -39,7 +40,7 @@ func (u *Updater) tidy(j *journal) {
 			errs = append(errs, u.disk.RemoveAll(u.path(name)))
 		}
 	}
-	errs = append(errs, u.tidyStaging(j), u.removeTemps(listsName))
+	errs = append(errs, u.tidyStaging(j), u.removeTemps(recordsName))
 	needed := j.digests()
 	if c, ok := u.installer.(cleaner); ok {
 		kept, err := c.Clean(needed, func(folder, digest string) error {
@@ -51,7 +52,7 @@ func (u *Updater) tidy(j *journal) {
 		errs = append(errs, err)
 		needed = append(needed, kept...)
 	}
-	u.dropLists(needed)
+	u.dropRecords(needed)
 	if err := errors.Join(errs...); err != nil {
 		u.log.Info("not everything that is needed no more could be removed", "cause", err)
 	}
@@ -129,25 +130,18 @@ func (u *Updater) rescue(path, digest string) error {
 	}
 	defer func() { _ = root.Close() }()
 	have, err := scanTree(root)
-	if digest == "" {
-		digest = have.digest()
-	}
 	if err != nil {
 		return err
 	}
-	list, err := u.readList(digest) // its digest is another one if the folder had the user's files in it from the start
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if digest == "" {
+		digest = have.digest()
 	}
-	vendors := map[string]channel.File{}
-	for _, f := range list {
-		vendors[f.Path] = f
-	}
+	r, _ := u.record(digest)
+	vendors := r.Signed.index()
 	var rescued []string
 	to := u.path(rescuedName, u.cfg.Now().UTC().Format("20060102")+"-"+digest[:min(len(digest), 12)])
 	for _, f := range have {
-		v, listed := vendors[f.Path]
-		if listed && v.Link == f.Link && v.Blob == f.Blob {
+		if same(f, vendors[f.Path]) {
 			continue
 		}
 		if err := u.moveOut(filepath.Join(path, filepath.FromSlash(f.Path)), filepath.Join(to, filepath.FromSlash(f.Path))); err != nil {
@@ -177,75 +171,4 @@ func (u *Updater) moveOut(from, to string) error {
 		free = fmt.Sprintf("%s.%d", to, n)
 	}
 	return errors.Join(u.disk.Rename(from, free), u.disk.SyncDir(filepath.Dir(free)))
-}
-
-// A version's file list is kept for as long as the version is: so files of the user can be told from the vendor's.
-
-const maxList = 8 << 20
-
-func (u *Updater) listPath(digest string) string { return u.path(listsName, digest+".json") }
-
-func (u *Updater) hasList(digest string) bool {
-	_, err := u.disk.Lstat(u.listPath(digest))
-	return err == nil
-}
-
-func (u *Updater) readList(digest string) (tree, error) {
-	data, err := disk.ReadFile(u.disk, u.listPath(digest), maxList)
-	if err != nil {
-		return nil, err
-	}
-	var t tree
-	if err := json.Unmarshal(data, &t); err != nil {
-		return nil, fs.ErrNotExist // damaged: as if there were none
-	}
-	return t, nil
-}
-
-// noteList keeps the signed list of what an artifact installs.
-func (u *Updater) noteList(a *channel.Artifact, digest string) error {
-	i, ok := u.installer.(treeInstaller)
-	if !ok || u.hasList(digest) {
-		return nil
-	}
-	t, _, err := i.tree(a)
-	if err != nil {
-		return err
-	}
-	data, err := json.Marshal(t)
-	if err == nil {
-		err = errors.Join(disk.MkdirAll(u.disk, u.path(listsName), 0o700), disk.Write(u.disk, u.listPath(digest), data, 0o600))
-	}
-	if err != nil {
-		return &StateError{u.listPath(digest), err}
-	}
-	return nil
-}
-
-// noteRunningList does it for the version in place, which did not come by update, if the repository told it.
-func (u *Updater) noteRunningList(up *Update, digest string) error {
-	if up.running == nil {
-		return nil
-	}
-	return u.noteList(up.running, digest)
-}
-
-// spareLists is how many lists are kept beside those that are known to be needed: of versions whose folders are still
-// there, and which were not worth being hashed.
-const spareLists = 8
-
-func (u *Updater) dropLists(needed []string) {
-	entries, _ := u.disk.ReadDir(u.path(listsName))
-	var spare []fs.FileInfo
-	for _, e := range entries {
-		digest := strings.TrimSuffix(e.Name(), ".json")
-		info, err := e.Info()
-		if _, gone := u.disk.Lstat(u.path(gonePrefix + digest)); err == nil && errors.Is(gone, fs.ErrNotExist) && !slices.Contains(needed, digest) {
-			spare = append(spare, info)
-		}
-	}
-	slices.SortFunc(spare, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
-	for _, info := range spare[min(spareLists, len(spare)):] {
-		_ = u.disk.Remove(u.path(listsName, info.Name()))
-	}
 }

@@ -121,20 +121,51 @@ func hashOpen(f io.Reader, buf []byte) (sum string, length int64, err error) {
 	return hex.EncodeToString(h.Sum(nil)), length, err
 }
 
-// treeDigest hashes the folder at path.
-func treeDigest(fsys disk.FS, path string) (string, error) {
+func scanFolder(fsys disk.FS, path string) (tree, error) {
 	root, err := fsys.Root(path)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	t, err := scanTree(root)
+	return scanTree(root)
+}
+
+// treeDigest hashes the folder at path.
+func treeDigest(fsys disk.FS, path string) (string, error) {
+	t, err := scanFolder(fsys, path)
 	return t.digest(), err
 }
 
 // verifyTree hashes a folder through a handle that stays open: is reports later whether what has got a name is that
 // very folder.
 func verifyTree(fsys disk.FS, path, digest string) (is func(path string) bool, release func(), err error) {
+	return judgeTree(fsys, path, func(t tree) error {
+		if t.digest() != digest {
+			return fmt.Errorf("has digest %s, not %s", t.digest(), digest)
+		}
+		return nil
+	})
+}
+
+// verifyKept is verifyTree for a version that was in use: users and the program itself may have put files into its
+// folder, or changed some. What must hold is in its record.
+func verifyKept(fsys disk.FS, path, digest string, known records) (is func(path string) bool, release func(), err error) {
+	return judgeTree(fsys, path, func(t tree) error {
+		if t.digest() == digest {
+			return nil
+		}
+		r, ok := known.record(digest)
+		if !ok {
+			return fmt.Errorf("has digest %s, not %s, and there is no list of its files", t.digest(), digest)
+		}
+		if missing := t.lacks(r.Holds); missing != "" {
+			return fmt.Errorf("%s is not what it was", missing)
+		}
+		return nil
+	})
+}
+
+func judgeTree(fsys disk.FS, path string, judge func(tree) error) (is func(path string) bool, release func(), err error) {
 	root, err := fsys.Root(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, &VerifyError{File: path, Err: err}
@@ -144,11 +175,10 @@ func verifyTree(fsys disk.FS, path, digest string) (is func(path string) bool, r
 	}
 	t, err := scanTree(root)
 	before, statErr := root.Lstat(".")
-	switch err = errors.Join(err, statErr); {
-	case err != nil:
+	if err = errors.Join(err, statErr); err != nil {
 		err = &StateError{path, err}
-	case t.digest() != digest:
-		err = &VerifyError{File: path, Err: fmt.Errorf("has digest %s, not %s", t.digest(), digest)}
+	} else if why := judge(t); why != nil {
+		err = &VerifyError{File: path, Err: why}
 	}
 	if err != nil {
 		_ = root.Close()
@@ -158,6 +188,34 @@ func verifyTree(fsys disk.FS, path, digest string) (is func(path string) bool, r
 		now, err := fsys.Lstat(path)
 		return err == nil && disk.SameFile(before, now)
 	}, func() { _ = root.Close() }, nil
+}
+
+// same reports whether two files are the same but for their rights.
+func same(a, b channel.File) bool { return a.Path == b.Path && a.Link == b.Link && a.Blob == b.Blob }
+
+// common returns the files of t that other has, too.
+func (t tree) common(other tree) tree {
+	index := other.index()
+	return slices.DeleteFunc(slices.Clone(t), func(f channel.File) bool { return !same(f, index[f.Path]) })
+}
+
+// lacks returns the path of a file of want that t does not have; "": it has all.
+func (t tree) lacks(want tree) string {
+	index := t.index()
+	for _, f := range want {
+		if !same(f, index[f.Path]) {
+			return f.Path
+		}
+	}
+	return ""
+}
+
+func (t tree) index() map[string]channel.File {
+	index := make(map[string]channel.File, len(t))
+	for _, f := range t {
+		index[f.Path] = f
+	}
+	return index
 }
 
 // unpackTree writes t, which lies below top in the archive, into the folder at path, which it makes, and makes it

@@ -36,7 +36,8 @@ type Versions struct {
 	Program string // the path, slash-separated, of the program in a version's folder
 	Keep    int    // how many versions to keep; less than 2: two, the one in use and the one before
 
-	fsys disk.FS // nil: the real one
+	fsys    disk.FS // nil: the real one
+	records records
 }
 
 const (
@@ -44,8 +45,9 @@ const (
 	versionsDir = "versions"
 )
 
-func (v Versions) on(fsys disk.FS) Installer { v.fsys = fsys; return v }
-func (v Versions) disk() disk.FS             { return realUnless(v.fsys) }
+func (v Versions) on(fsys disk.FS, k records) Installer { v.fsys, v.records = fsys, k; return v }
+func (v Versions) disk() disk.FS                        { return orReal(v.fsys) }
+func (v Versions) known() records                       { return orNone(v.records) }
 
 func (v Versions) folder(name string) string { return filepath.Join(v.Root, versionsDir, name) }
 func (v Versions) pointer() string           { return filepath.Join(v.Root, pointerName) }
@@ -68,6 +70,14 @@ func (v Versions) Entry() string {
 }
 
 func (v Versions) tree(a *channel.Artifact) (tree, string, error) { return treeOf(a, v.Program) }
+
+func (v Versions) scan() (t tree, program string, err error) {
+	name, err := v.read(v.pointer())
+	if err == nil {
+		t, err = scanFolder(v.disk(), v.folder(name))
+	}
+	return t, v.Program, err
+}
 
 // Expect is the digest that the signed manifest promises.
 func (v Versions) Expect(a *channel.Artifact) string {
@@ -96,13 +106,16 @@ func (v Versions) Unpack(ctx context.Context, a *channel.Artifact, blob, into st
 	return stageTree(ctx, v.disk(), a, v.Program, blob, into)
 }
 
+// stagedTree is the name of a folder that was unpacked, and never in use.
+const stagedTree = "tree"
+
 // stageTree unpacks a folder for Versions and Bundle.
 func stageTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, program, blob, into string) (Staged, error) {
 	t, top, err := treeOf(a, program)
 	if err != nil {
 		return Staged{}, err
 	}
-	path := filepath.Join(into, "tree")
+	path := filepath.Join(into, stagedTree)
 	if err := unpackTree(ctx, fsys, a, t, top, blob, path); err != nil {
 		return Staged{}, err
 	}
@@ -116,7 +129,7 @@ func stageTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, program, 
 // takes then is a file that names it.
 func (v Versions) Find(a *channel.Artifact, into string) (Staged, bool) {
 	digest := v.Expect(a)
-	if got, err := treeDigest(v.disk(), v.folder(digest)); err != nil || got != digest {
+	if v.verify(digest, digest) != nil {
 		return Staged{}, false
 	}
 	path := filepath.Join(into, "pointer")
@@ -189,7 +202,7 @@ func (v Versions) Digest(path string) (string, error) {
 // Exchange implements Installer. The new folder gets its name, then the pointer moves: two renames, and between them
 // the pointer names the old version. What was in use is not touched.
 func (v Versions) Exchange(next, digest, prev string) error {
-	name, err := v.settleIn(next, digest)
+	name, err := v.settleIn(next, digest, filepath.Dir(prev))
 	if err != nil {
 		return err
 	}
@@ -206,7 +219,7 @@ func (v Versions) Exchange(next, digest, prev string) error {
 }
 
 // settleIn gives a version its folder, verified, and returns the folder's name.
-func (v Versions) settleIn(next, digest string) (string, error) {
+func (v Versions) settleIn(next, digest, dir string) (string, error) {
 	info, err := v.disk().Lstat(next)
 	if errors.Is(err, fs.ErrNotExist) { // an Exchange that was interrupted has moved it already
 		return digest, v.verify(digest, digest)
@@ -231,10 +244,11 @@ func (v Versions) settleIn(next, digest string) (string, error) {
 		defer release()
 	}
 	to := v.folder(digest)
-	if got, err := treeDigest(v.disk(), to); err == nil && got == digest {
+	if v.verify(digest, digest) == nil {
 		return digest, nil // it was here before
-	} else if !errors.Is(err, fs.ErrNotExist) { // damaged
-		if err := v.disk().Rename(to, filepath.Join(filepath.Dir(next), "damaged")); err != nil {
+	}
+	if _, err := v.disk().Lstat(to); err == nil { // damaged: the updater looks through it
+		if err := v.disk().Rename(to, filepath.Join(dir, gonePrefix+digest)); err != nil {
 			return "", err
 		}
 	}
@@ -252,7 +266,7 @@ func (v Versions) settleIn(next, digest string) (string, error) {
 
 // verify hashes a version that is in its folder.
 func (v Versions) verify(name, digest string) error {
-	_, release, err := verifyTree(v.disk(), v.folder(name), digest)
+	_, release, err := verifyKept(v.disk(), v.folder(name), digest, v.known())
 	if err == nil {
 		release()
 	}
