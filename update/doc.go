@@ -20,38 +20,74 @@
 // An expired repository, an unreachable one or one that has been tampered with never stops the installed version: it is
 // an error of Check, and the next check tries again.
 //
+// # Layouts
+//
+//	Executable   one file, replaced in place
+//	Versions     a folder for each version beside a pointer to the one in use; the layout for Windows, and for daemons
+//	Bundle       a folder exchanged for another, such as a macOS .app (Unix)
+//
+// An installer of the app's own implements [Installer]; package installertest holds it to the contract.
+//
 // # What is promised
 //
 // At every moment either the old version or the new one is in place, whole, and the next Start finishes or undoes the
-// rest. The exception is [Executable] on Windows, see there. Nothing in this package prints, ends the process
-// or keeps global state; the two places that reach outside are the probe's answer on standard output, and
-// [Updater.Restart].
+// rest: after a kill at any system call, and after a loss of power on a file system that keeps what was synced.
+// docs/reliability.md says how that is shown. The exceptions are [Executable] on Windows and Bundle.UnsafeGap, see there.
+// Nothing in this package prints, ends the process or keeps global state; the two places that reach outside are the
+// probe's answer on standard output, and [Updater.Restart].
 //
 // # State on disk
 //
 // Everything is in one folder (Config.Dir), mode 0700:
 //
 //	journal      the only authority about the state; replaced as a whole, checksummed
-//	previous     the version before the one in place
+//	previous     the version before the one in place (Versions: a file that names its folder)
 //	failed       the version rolled back, for the moment of the exchange
+//	gone-*       what is needed no more, on its way out
 //	staging/     downloads in progress (HASH.part) and one unpacked update (new-*)
+//	records/     the file lists of versions (Versions and Bundle)
+//	rescued/     files of the user, out of folders that were removed
+//	reserve      64 KiB for the journal when the disk is full
+//	restart      what a supervised program tells its supervisor
 //	trust/       verified metadata and its floors
 //	install-id   random; places this installation in rollouts; never sent anywhere
 //	*.lock       turns between processes; released by the system when their holder dies
 //
-// The journal's phases, what a crash in each leaves on disk, and what Start makes of it:
+// The journal is written durably before the step that it announces. Its phases, what is on disk in each, what a crash
+// there leaves, and what the next Start makes of it:
 //
-//	phase      in place       previous        after a crash, Start
-//	idle       current        older or none   has nothing to do; a half-made download is taken up by the next Stage
-//	staged     from           older or none   has nothing to do; Apply verifies the staged files again
-//	applying   from or to     older or from   looks at what is in place: from → staged again, to → trial
-//	trial      to             from            counts the start; after Trial.Starts of them goes on to reverting
-//	reverting  to or from     from or none    exchanges them if that is still to be done, then idle
+//	phase      in place       previous        a crash leaves                 Start
+//	idle       current        older or none   half a download, half an       has nothing to do; the next Stage goes on
+//	                                          unpacked folder                with the download and removes the rest
+//	staged     from           older or none   the same                       has nothing to do; Apply hashes the staged
+//	                                                                         files again, and takes no others
+//	applying   from           older, or set   from in place                  goes back to staged; the older version gets
+//	                          aside (gone-*)                                 its name again
+//	applying   to             from            the exchange made, not noted   goes on to trial
+//	                          (Bundle: or still in staging)
+//	applying   nothing        from            only between the two renames   puts from back; somebody has to call it
+//	                                          of an exception, see above     from another path
+//	trial      to             from            a start not counted, or        counts the start, before any code of the
+//	                                          counted                        app; after Trial.Starts goes on to reverting
+//	reverting  to             from            the decision, nothing done     exchanges them
+//	reverting  from           none            the exchange made, not noted   notes it: idle, "to" quarantined; its files
+//	                                                                         are removed
 //
-// "from" is what was in place before the update, "to" the update. An exchange is one rename on Unix, so there is no
-// state between; each phase is written durably before the step that it announces. If what is in place is neither from
-// nor to, somebody installed it by hand: the journal follows, and forgets the update. A journal that is missing
+// "from" is what was in place before the update, "to" the update. An exchange is one rename, so there is no state
+// between: of a file, of the pointer to a folder, or of two folders with each other. If what is in place is neither
+// from nor to, somebody installed it by hand: the journal follows, and forgets the update. A journal that is missing
 // or damaged reads as idle: what is in place runs.
+//
+// A version in a folder is told by its program, and by the vendor's other files: a program that writes into its own
+// folder, or a user who does, does not change which version it is.
+//
+// # Files of the user
+//
+// What is not in a version's signed file list, or was changed, stays in that version's folder for as long as the folder is
+// kept. It is not carried into the next version. Before a folder is removed, such files are moved to rescued/ in the
+// updater's folder, logged, and reported as [EventRescued]; nothing there is ever removed. The list of a version that did not
+// come by update is taken from the repository if the channel still has it; without a list every file counts as the
+// user's. Apps keep their data elsewhere.
 //
 // # Failures
 //
@@ -64,8 +100,8 @@
 // A start of a version on trial counts against it until it is confirmed: by Confirm, by Run after Trial.Healthy, or taken
 // back by [Updater.Succeeded]. So a program that runs for a moment, such as a command line tool, calls Confirm once its
 // work has shown that the new version works, or Succeeded at the end of every run that went well; then only failures
-// count. Going back happens at a start: something has to start a program that has crashed again, be it a service manager or
-// the user. What fails before Start is not seen at all.
+// count. Going back happens at a start: something has to start a program that has crashed again, be it a service manager,
+// the user, or [Updater.Supervise], which also sees what fails before Start and what hangs.
 //
 // # Concurrency and permissions
 //
