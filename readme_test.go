@@ -27,15 +27,19 @@ func fences(t *testing.T, language string) []string {
 	return blocks
 }
 
-// The README's Go code is the part of examples/embed between the markers: it compiles.
+// The README's Go code is the parts of the examples between the markers: it compiles.
 func TestReadmeCode(t *testing.T) {
-	source, err := os.ReadFile(filepath.Join("examples", "embed", "main.go"))
-	require.NoError(t, err)
-	_, code, found := strings.Cut(string(source), "// README begins\n\n")
-	require.True(t, found)
-	code, _, found = strings.Cut(code, "\n// README ends")
-	require.True(t, found)
-	require.Equal(t, []string{code}, fences(t, "go"))
+	var parts []string
+	for _, example := range []string{"embed", "daemon"} {
+		source, err := os.ReadFile(filepath.Join("examples", example, "main.go"))
+		require.NoError(t, err)
+		_, code, found := strings.Cut(string(source), "// README begins\n\n")
+		require.True(t, found)
+		code, _, found = strings.Cut(code, "// README ends")
+		require.True(t, found)
+		parts = append(parts, strings.TrimRight(code, "\t\n")+"\n")
+	}
+	require.Equal(t, parts, fences(t, "go"))
 }
 
 // The README's publishing commands run as they stand.
