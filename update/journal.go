@@ -135,7 +135,7 @@ func (u *Updater) readJournal() (*journal, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &journal{Phase: idle}, nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, disk.ErrNotRegular) {
 		return nil, &StateError{u.path(journalName), err}
 	}
 	j, err := decodeJournal(data)
