@@ -4,6 +4,7 @@ package killpoint_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,6 +27,10 @@ const programEnv = "KILLPOINT_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(programEnv) == "" {
+		if flag.Parse(); testing.Short() {
+			fmt.Println("skipped: with the race detector, as -short is for, the programs traced are a hundred times slower")
+			return
+		}
 		os.Exit(m.Run())
 	}
 	err := programs()[os.Args[1]](os.Args[2], os.Args[3:])
