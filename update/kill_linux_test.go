@@ -29,7 +29,7 @@ import (
 // something, of every step, and once more during the repair; or one of these calls fails. docs/reliability.md says what is
 // shown.
 
-var killEvery = flag.Int("kill.every", 0, "kill at every n-th point; 1: at all of them; 0: at about 40 of each step, and at all that matter most")
+var killEvery = flag.Int("kill.every", 0, "act at every n-th system call; 1: at all of them; 0: at some of each step, and at all renames and links")
 
 // A killStep is what one process does.
 type killStep struct {
@@ -244,7 +244,7 @@ func (b *killBench) template(s killStep) string {
 func points(calls []killpoint.Call) []int {
 	every := *killEvery
 	if every == 0 {
-		every = max(1, len(calls)/40)
+		every = max(1, len(calls)/12)
 	}
 	var list []int
 	for _, c := range calls {
@@ -368,7 +368,7 @@ func TestFailingCalls(t *testing.T) {
 				}{{syscall.ENOSPC, true}, {syscall.EIO, false}, {syscall.EACCES, false}} {
 					list := points(calls)
 					if *killEvery == 0 {
-						list = slices.DeleteFunc(list, func(n int) bool { return n%6 != i })
+						list = slices.DeleteFunc(list, func(n int) bool { return n%5 != i })
 					}
 					inParallel(list, func(n int) {
 						m := b.clone(template)

@@ -293,6 +293,36 @@ func TestChangedFoldersGoBack(t *testing.T) {
 	}
 }
 
+// What was kept must still have its program and the vendor's files, or there is no going back to it.
+func TestDamagedPrevious(t *testing.T) {
+	for _, l := range layouts[1:] {
+		for _, name := range []string{programPath, "share/help.txt"} {
+			t.Run(l.name+"/"+name, func(t *testing.T) {
+				v := newVendor(t)
+				for _, version := range []string{"1.0.0", "1.1.0"} {
+					l.publish(v, version)
+				}
+				m := l.install(t, v, "1.0.0")
+				m.updateTo(m.start(), "1.1.0")
+				u := m.start()
+				kept := filepath.Join(update.Dir(u), "previous")
+				if l.name == "versions" {
+					kept = l.place(m.dir, "1.0.0")
+				}
+				require.NoError(t, os.WriteFile(filepath.Join(kept, name), []byte("damaged"), 0o755))
+				var none *update.NoPreviousError
+				err := u.Rollback(t.Context(), "test")
+				require.ErrorAs(t, err, &none)
+				require.ErrorContains(t, err, name+" is not what it was")
+				require.Equal(t, "1.1.0", m.version())
+				m.whole(l)
+				m.start()
+				require.Equal(t, "1.1.0", m.version())
+			})
+		}
+	}
+}
+
 // A version that is still on this machine is not downloaded again.
 func TestVersionsFindsWhatItHas(t *testing.T) {
 	l := layouts[1]

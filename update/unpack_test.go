@@ -97,7 +97,7 @@ type packed struct {
 	content []byte
 }
 
-func tarGzOf(t *testing.T, files ...packed) []byte {
+func tarGzOf(t testing.TB, files ...packed) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)

@@ -1,0 +1,113 @@
+//go:build unix
+
+package update_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var mutants = flag.Bool("mutants", false, "take out the guards of an installation, one at a time: the tests must fail")
+
+// A mutant is this module without one guard.
+type mutant struct {
+	name     string
+	file     string // below the module
+	old, new string
+	tests    string // the tests that are to fail
+}
+
+const (
+	modelTests = "TestPowerLoss"
+	killTests  = "TestKillPoints/executable"
+)
+
+var guards = []mutant{
+	{"a file is written under its own name", "internal/disk/disk.go",
+		"	f, err := CreateTemp(fsys, filepath.Dir(path))\n	if err != nil {\n		return err\n	}\n	defer func() {",
+		"	_ = fsys.Remove(path)\n	f, err := fsys.Create(path)\n	if err != nil {\n		return err\n	}\n	defer func() {", modelTests},
+	{"the old program is not kept before it is replaced", "update/executable_unix.go",
+		", disk.Keep(e.disk(), e.Path, prev))", ")", modelTests},
+	{"the new program is not hashed again", "update/executable.go",
+		"if sum != digest {", "if false {", "TestStagedFilesAreVerifiedAgain"},
+	{"a new folder is not hashed again", "update/tree.go",
+		"		if t.digest() != digest {\n			return fmt.Errorf(\"has digest %s, not %s\", t.digest(), digest)\n		}\n		return nil\n	})\n}\n\n// verifyKept",
+		"		return nil\n	})\n}\n\n// verifyKept", "TestStagedTreeIsHashedAgain"},
+	{"what was kept is not looked at before going back", "update/tree.go",
+		"if missing := t.lacks(r.Holds); missing != \"\" {", "if missing := t.lacks(r.Holds); missing == \"?\" {", "TestDamagedPrevious"},
+	{"the exchange is not announced", "update/apply.go",
+		"	j.Phase, j.From = applying, &from\n	if err := u.writeJournal(j); err != nil {\n		return err\n	}\n", "	j.Phase, j.From = applying, &from\n", modelTests + "|" + killTests},
+	{"going back is not announced", "update/apply.go",
+		"	j.Phase, j.Reason = reverting, reason\n	if err := u.writeJournal(j); err != nil {\n		return err\n	}\n", "	j.Phase, j.Reason = reverting, reason\n", modelTests},
+	{"a start is not written down", "update/start.go",
+		"	j.Starts++\n	if err := u.writeJournal(j); err != nil {\n		held()\n		return Continue, err\n	}\n", "	j.Starts++\n", modelTests},
+	{"a version that was left is not remembered", "update/apply.go",
+		"		j.noteFailure(*to, reason, true, u.cfg.Now())\n", "", "TestLayouts|TestProcessUpdatesItself"},
+	{"the folder before the last is not set aside", "update/apply.go",
+		"	if j.Previous != nil {\n		if err := u.setAside(", "	if false {\n		if err := u.setAside(", "TestLayouts/bundle|TestPowerLoss/bundle"},
+	{"an exchange that was interrupted is not settled", "update/apply.go",
+		"			if err := s.Settle(u.stagedPath(j, j.Staged.Path), u.path(previousName)); err != nil {", "			if err := error(nil); s == nil {", "TestPowerLoss/bundle"},
+	{"the pointer is removed, then made", "update/versions.go",
+		"	if err := v.disk().Rename(temp, v.pointer()); err != nil {", "	_ = v.disk().Remove(v.pointer())\n	if err := v.disk().Rename(temp, v.pointer()); err != nil {", "TestPowerLoss/versions"},
+	{"a file more than is signed is unpacked", "update/tree.go",
+		"	if !found || !listed {", "	if !found {", "TestTreeIsExactly"},
+	{"a file less than is signed is unpacked", "update/tree.go",
+		"	for name := range u.wanted {\n		return", "	for name := range map[string]bool{} {\n		return", "TestTreeIsExactly"},
+	{"the user's files go with the folder", "update/tidy.go",
+		"		if err := u.rescue(path, digest); err != nil {", "		if err := error(nil); err != nil {", "TestFilesOfTheUser|TestPowerLoss/bundle"},
+	{"there is no reserve", "update/journal.go",
+		"	if disk.IsFull(err) && u.disk.Remove(u.path(reserveName)) == nil {", "	if false {", "TestFullDisk"},
+	{"the version before is removed while the exchange is under way", "update/tidy.go",
+		"		case name == failedName && j.Phase != reverting,", "		case name == failedName, name == previousName && j.Phase == trial,", modelTests + "/executable"},
+	{"what is staged is not synced", "internal/disk/disk.go",
+		"	return errors.Join(f.Sync(), f.Close())\n}\n\n// SameFile", "	return f.Close()\n}\n\n// SameFile", modelTests},
+	{"the journal is not synced", "internal/disk/disk.go",
+		"f.Chmod(perm), f.Sync(), f.Close())", "f.Chmod(perm), f.Close())", modelTests},
+	{"a folder is not synced after a rename", "internal/disk/disk.go",
+		"	return fsys.SyncDir(filepath.Dir(path))\n}\n\n// CreateTemp", "	return nil\n}\n\n// CreateTemp", modelTests},
+}
+
+func TestMutants(t *testing.T) {
+	if !*mutants {
+		t.Skip("builds and tests this package once for each guard: -mutants")
+	}
+	module, err := filepath.Abs("..")
+	require.NoError(t, err)
+	caught := 0
+	for _, m := range guards {
+		t.Run(m.name, func(t *testing.T) {
+			path := filepath.Join(module, filepath.FromSlash(m.file))
+			source, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, 1, strings.Count(string(source), m.old), "the guard is not in the code as it is written here")
+			dir := t.TempDir()
+			without := filepath.Join(dir, "without.go")
+			require.NoError(t, os.WriteFile(without, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600))
+			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: without}})
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			binary := filepath.Join(dir, "update.test")
+			out, err := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".").CombinedOutput()
+			require.NoError(t, err, "it must build: %s", out)
+			out, err = exec.CommandContext(ctx, binary, "-test.failfast", "-test.run", m.tests, "-powerloss.states=8").CombinedOutput()
+			require.Error(t, err, "nobody notices")
+			require.Contains(t, string(out), "--- FAIL: ")
+			_, found, _ := strings.Cut(string(out), "--- FAIL: ")
+			first, _, _ := strings.Cut(found, "\n")
+			t.Log(first)
+			caught++
+		})
+	}
+	t.Logf("%d of %d caught", caught, len(guards))
+}
