@@ -12,7 +12,7 @@ var OS FS = system{}
 type system struct{}
 
 func (system) Open(path string) (File, error) {
-	return openRegular(os.OpenFile, os.Lstat, path, os.O_RDONLY)
+	return openRegular(os.OpenFile, os.Lstat, path)
 }
 func (system) Create(path string) (File, error)           { return create(os.OpenFile, path) }
 func (system) Edit(path string) (File, error)             { return edit(os.OpenFile, os.Lstat, path) }
@@ -57,7 +57,7 @@ func (system) Root(dir string) (Root, error) {
 type confined struct{ r *os.Root }
 
 func (c confined) Open(path string) (File, error) {
-	return openRegular(c.r.OpenFile, c.r.Lstat, path, os.O_RDONLY)
+	return openRegular(c.r.OpenFile, c.r.Lstat, path)
 }
 func (c confined) Create(path string) (File, error)       { return create(c.r.OpenFile, path) }
 func (c confined) Edit(path string) (File, error)         { return edit(c.r.OpenFile, c.r.Lstat, path) }
@@ -118,20 +118,28 @@ func create(open openFunc, path string) (File, error) {
 }
 
 func edit(open openFunc, lstat lstatFunc, path string) (File, error) {
-	f, err := openRegular(open, lstat, path, os.O_RDWR)
+	f, err := openFile(open, lstat, path, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	if info, err := f.Stat(); err != nil || !soleName(info) {
+	if sole, err := soleName(f); err != nil || !sole {
 		_ = f.Close()
 		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.Join(err, fs.ErrPermission)}
 	}
 	return f, nil
 }
 
-// openRegular looks before it opens, since opening a FIFO waits for ever, and afterwards, since somebody may have changed
+func openRegular(open openFunc, lstat lstatFunc, path string) (File, error) {
+	f, err := openFile(open, lstat, path, os.O_RDONLY)
+	if err != nil {
+		return nil, err // not f: an interface that holds nil is not nil
+	}
+	return f, nil
+}
+
+// openFile looks before it opens, since opening a FIFO waits for ever, and afterwards, since somebody may have changed
 // the file in between.
-func openRegular(open openFunc, lstat lstatFunc, path string, flag int) (File, error) {
+func openFile(open openFunc, lstat lstatFunc, path string, flag int) (*os.File, error) {
 	before, err := lstat(path)
 	if err != nil {
 		return nil, err

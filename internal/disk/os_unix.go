@@ -26,9 +26,13 @@ func owner(info fs.FileInfo) (uid, gid int, ok bool) {
 }
 
 // soleName reports whether a file has no other name, through which somebody could change it or be changed, and is ours.
-func soleName(info fs.FileInfo) bool {
+func soleName(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Nlink == 1 && int(st.Uid) == os.Geteuid()
+	return ok && st.Nlink == 1 && int(st.Uid) == os.Geteuid(), nil
 }
 
 // IsFull reports whether an operation failed for want of space.

@@ -61,7 +61,12 @@ func isFolder(to string, err error) bool {
 
 func owner(fs.FileInfo) (uid, gid int, ok bool) { return 0, 0, false }
 
-func soleName(fs.FileInfo) bool { return true }
+// soleName reports whether a file has no other name, through which somebody could change it or be changed.
+func soleName(f *os.File) (bool, error) {
+	var info windows.ByHandleFileInformation
+	err := windows.GetFileInformationByHandle(windows.Handle(f.Fd()), &info)
+	return err == nil && info.NumberOfLinks == 1, err
+}
 
 // IsFull reports whether an operation failed for want of space.
 func IsFull(err error) bool {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fairlead-dev/fairlead/update"
 	"github.com/fairlead-dev/fairlead/update/installertest"
@@ -91,7 +92,9 @@ func (c careless) Exchange(next, _, prev string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(c.Path, prev), os.WriteFile(c.Path, content, 0o755))
+	err = os.Rename(c.Path, prev)
+	time.Sleep(time.Millisecond) // a busy machine
+	return errors.Join(err, os.WriteFile(c.Path, content, 0o755))
 }
 
 const carelessVariable = "FAIRLEAD_TEST_CARELESS"
