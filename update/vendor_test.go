@@ -139,7 +139,7 @@ func newMachine(t *testing.T, v *vendor, version string, change ...func(*update.
 // version is the version of the program in place.
 func (m *machine) version() string {
 	m.t.Helper()
-	data, err := os.ReadFile(m.program)
+	data, err := os.ReadFile(m.inPlace())
 	require.NoError(m.t, err, "there is no program")
 	_, v, found := strings.Cut(string(data), "version=")
 	require.True(m.t, found, "the program is not whole")
@@ -154,6 +154,7 @@ func (m *machine) process(change ...func(*update.Config)) *update.Updater {
 	cfg := m.config(m.version(), change...)
 	u, err := update.New(cfg)
 	require.NoError(m.t, err)
+	m.t.Cleanup(func() { die(m, u) })
 	return u
 }
 

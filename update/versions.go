@@ -334,17 +334,18 @@ func (v Versions) discard(name string, discard func(folder, digest string) error
 	if err != nil {
 		return false, nil
 	}
-	defer release()
 	digest := name
 	if !isDigest(name) {
-		if digest, err = treeDigest(v.disk(), v.folder(name)); err != nil {
-			return false, err
-		}
+		digest, err = treeDigest(v.disk(), v.folder(name))
 	}
-	if err := discard(v.folder(name), digest); err != nil {
+	if err == nil {
+		err = discard(v.folder(name), digest)
+	}
+	release()
+	if err != nil {
 		return false, err
 	}
-	_ = os.Remove(v.lockFile(name))
+	_ = os.Remove(v.lockFile(name)) // after the lock: Windows removes no open file
 	return true, nil
 }
 

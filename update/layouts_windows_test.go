@@ -1,0 +1,3 @@
+package update_test
+
+var systemLayouts []layout
