@@ -261,7 +261,7 @@ func (b *killBench) template(s killStep) string {
 func points(calls []killpoint.Call) []int {
 	every := *killEvery
 	if every == 0 {
-		every = max(1, len(calls)/12)
+		every = max(1, len(calls)/40)
 	}
 	var list []int
 	for _, c := range calls {

@@ -26,7 +26,7 @@ import (
 // Power is lost at every operation of every step, on a model of a disk that drops, reorders and tears whatever was not
 // synced, and again while the next start repairs what was left. docs/reliability.md says what is shown.
 
-var powerLossStates = flag.Int("powerloss.states", 12, "states to try for each operation at which power is lost")
+var powerLossStates = flag.Int("powerloss.states", 8, "states to try for each operation at which power is lost")
 
 // A house is one installation on a model of a disk.
 type house struct {
@@ -443,7 +443,7 @@ func (s story) loseAgain(h *house, rng *rand.Rand, most int, where string, l *lo
 func TestPowerLoss(t *testing.T) {
 	most := *powerLossStates
 	if testing.Short() {
-		most = 8
+		most = 4
 	}
 	total := 0
 	for _, l := range layouts {
@@ -461,7 +461,7 @@ func TestPowerLoss(t *testing.T) {
 		}
 	}
 	t.Logf("%d states", total)
-	if !testing.Short() && *powerLossStates >= 12 {
+	if !testing.Short() && *powerLossStates >= 8 {
 		require.GreaterOrEqual(t, total, 10_000)
 	}
 }
@@ -522,7 +522,7 @@ func TestEverySyncIsNeeded(t *testing.T) {
 	caught := 0
 	for _, site := range slices.Sorted(maps.Keys(chances)) {
 		why, excused := harmless[siteFunctions(site)]
-		if excused && *powerLossStates <= 12 { // takes longest: nobody will notice
+		if excused && *powerLossStates <= 8 { // takes longest: nobody will notice
 			continue
 		}
 		found := false
