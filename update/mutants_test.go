@@ -158,7 +158,7 @@ func (m mutant) test(t *testing.T, flags ...string) (output string, err error) {
 	require.NoError(t, err, "it must build: %s", out)
 	run := exec.CommandContext(ctx, binary, "-test.failfast", "-test.run", tests)
 	if folder == "update" {
-		run.Args = append(run.Args, "-powerloss.states=8")
+		run.Args = append(run.Args, "-powerloss.states=6")
 	}
 	run.Dir = filepath.Join("..", filepath.FromSlash(folder))
 	out, err = run.CombinedOutput()
