@@ -218,6 +218,7 @@ type story struct {
 	unless  bool   // to may stay: it may have been confirmed
 	offered string // an update that must be possible afterwards; "": none
 	done    string // the version that must be there once the act has succeeded
+	bad     bool   // if from is there in the end, to is remembered as bad
 }
 
 func (h *house) must(err error) {
@@ -276,7 +277,7 @@ var stories = []story{
 		},
 	},
 	{
-		name: "the last start, which goes back", done: "1.0.0", from: "1.0.0", to: "1.1.0",
+		name: "the last start, which goes back", bad: true, done: "1.0.0", from: "1.0.0", to: "1.1.0",
 		before: func(h *house) {
 			h.must(h.update(h.startUp(), "1.1.0"))
 			for range 3 {
@@ -289,7 +290,7 @@ var stories = []story{
 		},
 	},
 	{
-		name: "rolling back a confirmed version", done: "1.0.0", from: "1.0.0", to: "1.1.0", unless: true,
+		name: "rolling back a confirmed version", bad: true, done: "1.0.0", from: "1.0.0", to: "1.1.0", unless: true,
 		before: func(h *house) {
 			h.must(h.update(h.startUp(), "1.1.0"))
 			h.must(h.startUp().Confirm(h.t.Context()))
@@ -362,6 +363,12 @@ func (s story) judge(h *house, deep bool) error {
 	}
 	if version != s.from && (!s.unless || version != s.to) {
 		return fmt.Errorf("%s stays, and was never confirmed", version)
+	}
+	if s.bad && version == s.from {
+		journal, err := disk.ReadFile(h.disk, update.JournalPath(u), 1<<20)
+		if err != nil || !strings.Contains(string(journal), `"bad": true`) {
+			return fmt.Errorf("%s would be installed again: %s, %w", s.to, journal, err)
+		}
 	}
 	return nil
 }
