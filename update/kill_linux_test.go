@@ -5,6 +5,8 @@ package update_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -76,7 +78,7 @@ func newKillBench(t *testing.T, l layout) *killBench {
 	v := newVendor(t)
 	repo := filepath.Join(b.base, "repo")
 	build := func(version string) []byte {
-		return v.buildWith(behaviour{Version: version, Layout: l.name, Repo: repo, RootFile: filepath.Join(repo, "metadata", "1.root.json")})
+		return scripted(t, behaviour{Version: version, Layout: l.name, Repo: repo, RootFile: filepath.Join(repo, "metadata", "1.root.json")})
 	}
 	b.release(v, build, "1.0.0")
 	b.release(v, build, "1.1.0")
@@ -109,6 +111,21 @@ func (b *killBench) release(v *vendor, build func(version string) []byte, versio
 		})
 }
 
+// scripted makes the program of a version as a script that starts this binary. It is small, so that a kill at every call
+// takes minutes and not hours; it is not so small that it is written by one call.
+func scripted(t *testing.T, b behaviour) []byte {
+	t.Helper()
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	trailer, err := json.Marshal(b)
+	require.NoError(t, err)
+	script := []byte(fmt.Sprintf("#!/bin/sh\n%s=\"$0\" exec '%s' \"$@\"\n", scriptVariable, exe))
+	for i := range 2000 {
+		script = fmt.Appendf(script, "# version %s: %x\n", b.Version, sha256.Sum256(fmt.Append(nil, b.Version, i)))
+	}
+	return append(append(script, trailerMark...), trailer...)
+}
+
 // A killMachine is one installation in a folder of its own, with a repository beside it that looks the same to all.
 type killMachine struct {
 	b   *killBench
@@ -135,7 +152,7 @@ func (b *killBench) clone(from string) *killMachine {
 			return errors.Join(os.MkdirAll(to, 0o700), os.Chmod(to, info.Mode().Perm()))
 		case lerr == nil:
 			return os.Symlink(target, to)
-		case info.Size() > 1<<20 && !strings.HasSuffix(path, ".part"):
+		case info.Size() > 1<<16 && !strings.HasSuffix(path, ".part"):
 			return os.Link(path, to)
 		}
 		data, err := os.ReadFile(path)

@@ -37,9 +37,20 @@ type behaviour struct {
 	RootFile string
 }
 
+// ownProgram is the file that this process was started from: this binary with its trailer, or a script that starts this
+// binary and has the trailer.
+func ownProgram() (string, error) {
+	if script := os.Getenv(scriptVariable); script != "" {
+		return filepath.EvalSymlinks(script)
+	}
+	return os.Executable()
+}
+
+const scriptVariable = "FAIRLEAD_TEST_SCRIPT"
+
 // installer is the one of the layout that a program finds itself in, and dir the folder of the whole machine.
 func (b behaviour) installer() (i update.Installer, dir string, err error) {
-	exe, err := os.Executable()
+	exe, err := ownProgram()
 	if err != nil {
 		return nil, "", err
 	}
@@ -61,7 +72,7 @@ func TestMain(m *testing.M) {
 	if job := os.Getenv(benchVariable); job != "" {
 		os.Exit(benchMain(job))
 	}
-	exe, err := os.Executable()
+	exe, err := ownProgram()
 	if err != nil {
 		panic(err)
 	}
