@@ -261,7 +261,7 @@ func (b *killBench) template(s killStep) string {
 func points(calls []killpoint.Call) []int {
 	every := *killEvery
 	if every == 0 {
-		every = max(1, len(calls)/12)
+		every = max(1, len(calls)/40)
 	}
 	var list []int
 	for _, c := range calls {
@@ -320,7 +320,7 @@ func TestKillPoints(t *testing.T) {
 	if testing.Short() {
 		t.Skip("hundreds of processes are killed")
 	}
-	total := 0
+	total, ran := 0, 0
 	for _, l := range layouts {
 		b := newKillBench(t, l)
 		for _, s := range killSteps {
@@ -345,11 +345,12 @@ func TestKillPoints(t *testing.T) {
 				t.Logf("%d calls, killed at %d, and again during the repair at %d: %d failures", len(calls), o.tried, again.tried, len(o.failed)+len(again.failed))
 				require.Empty(t, append(o.failed, again.failed...))
 				total += o.tried + again.tried
+				ran++
 			})
 		}
 	}
 	t.Logf("%d kills", total)
-	if *killEvery == 0 && !t.Failed() {
+	if *killEvery == 0 && ran == len(layouts)*len(killSteps) {
 		require.GreaterOrEqual(t, total, 200)
 	}
 }

@@ -23,13 +23,10 @@ type mutant struct {
 	name     string
 	file     string // below the module
 	old, new string
-	tests    string // the tests that are to fail
+	tests    string // those that are to fail, of package update, or FOLDER:TESTS
 }
 
-const (
-	modelTests = "TestPowerLoss"
-	killTests  = "TestKillPoints/executable"
-)
+const modelTests = "TestPowerLoss"
 
 var guards = []mutant{
 	{"a file is written under its own name", "internal/disk/disk.go",
@@ -45,7 +42,7 @@ var guards = []mutant{
 	{"what was kept is not looked at before going back", "update/tree.go",
 		"if missing := t.lacks(r.Holds); missing != \"\" {", "if missing := t.lacks(r.Holds); missing == \"?\" {", "TestDamagedPrevious"},
 	{"the exchange is not announced", "update/apply.go",
-		"	j.Phase, j.From = applying, &from\n	if err := u.writeJournal(j); err != nil {\n		return err\n	}\n", "	j.Phase, j.From = applying, &from\n", modelTests + "|" + killTests},
+		"	j.Phase, j.From = applying, &from\n	if err := u.writeJournal(j); err != nil {\n		return err\n	}\n", "	j.Phase, j.From = applying, &from\n", modelTests},
 	{"going back is not announced", "update/apply.go",
 		"	j.Phase, j.Reason = reverting, reason\n	if err := u.writeJournal(j); err != nil {\n		return err\n	}\n", "	j.Phase, j.Reason = reverting, reason\n", modelTests},
 	{"a start is not written down", "update/start.go",
@@ -68,6 +65,28 @@ var guards = []mutant{
 		"	if disk.IsFull(err) && u.disk.Remove(u.path(reserveName)) == nil {", "	if false {", "TestFullDisk"},
 	{"the version before is removed while the exchange is under way", "update/tidy.go",
 		"		case name == failedName && j.Phase != reverting,", "		case name == failedName, name == previousName && j.Phase == trial,", modelTests + "/executable"},
+	{"an exchange is not noted as a trial", "update/apply.go",
+		"	j.Phase, j.Staged, j.Folder, j.Previous, j.Starts = trial, nil, \"\", nil, 0\n	if err := u.writeJournal(j); err != nil {\n		return err\n	}\n",
+		"	j.Phase, j.Staged, j.Folder, j.Previous, j.Starts = trial, nil, \"\", nil, 0\n", modelTests + "/executable"},
+	{"what is written as new may exist", "internal/disk/os.go",
+		"os.O_RDWR|os.O_CREATE|os.O_EXCL", "os.O_RDWR|os.O_CREATE|os.O_TRUNC", "internal/disk:TestCreateIsExclusive"},
+	{"a file with another name is written to", "internal/disk/os.go",
+		"err != nil || !sole {", "err != nil && !sole {", "internal/disk:TestEditWantsASoleName"},
+	{"what gets the name is not what was hashed", "update/executable_unix.go",
+		"	if kept && !is(e.Path) {", "	if kept && !is(e.Path) && false {", "TestReplacedAfterTheHash"},
+	{"the journal is believed about what is staged", "update/stage.go",
+		" && j.To.Digest == u.expect(up)", "", "TestForgedStaged"},
+	{"the journal has no checksum", "update/journal.go",
+		"	if head != \"fairlead journal 1 \"+hex.EncodeToString(sum[:]) {", "	if false {", "TestDamagedJournal"},
+	{"processes take no turns", "update/journal.go",
+		"	release, err = filelock.Lock(ctx, u.path(name))", "	release, err = func() {}, ctx.Err()", "TestProcessesTakeTurns"},
+	{"an old process installs over a newer program", "update/stage.go",
+		"	if u.isReplaced() {", "	if false {", "TestOldProcess"},
+	{"a build that does not start is installed", "update/stage.go",
+		"err == nil && !u.cfg.Trial.InsecureSkipProbe {", "false {", "TestProbe$"},
+	{"a version that runs is removed", "update/versions.go",
+		"	if err != nil {\n		return false, nil\n	}\n	digest := name",
+		"	if err != nil {\n		release = func() {}\n	}\n	digest := name", "TestVersionsKeeps"},
 	{"what is staged is not synced", "internal/disk/disk.go",
 		"	return errors.Join(f.Sync(), f.Close())\n}\n\n// SameFile", "	return f.Close()\n}\n\n// SameFile", modelTests},
 	{"the journal is not synced", "internal/disk/disk.go",
@@ -80,11 +99,11 @@ func TestMutants(t *testing.T) {
 	if !*mutants {
 		t.Skip("builds and tests this package once for each guard: -mutants")
 	}
-	module, err := filepath.Abs("..")
-	require.NoError(t, err)
 	caught := 0
 	for _, m := range guards {
 		t.Run(m.name, func(t *testing.T) {
+			module, err := filepath.Abs("..")
+			require.NoError(t, err)
 			path := filepath.Join(module, filepath.FromSlash(m.file))
 			source, err := os.ReadFile(path)
 			require.NoError(t, err)
@@ -95,19 +114,53 @@ func TestMutants(t *testing.T) {
 			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: without}})
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-			defer cancel()
-			binary := filepath.Join(dir, "update.test")
-			out, err := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".").CombinedOutput()
-			require.NoError(t, err, "it must build: %s", out)
-			out, err = exec.CommandContext(ctx, binary, "-test.failfast", "-test.run", m.tests, "-powerloss.states=8").CombinedOutput()
+			out, err := m.test(t, "-overlay", filepath.Join(dir, "overlay.json"))
 			require.Error(t, err, "nobody notices")
-			require.Contains(t, string(out), "--- FAIL: ")
-			_, found, _ := strings.Cut(string(out), "--- FAIL: ")
+			_, found, failed := strings.Cut(out, "--- FAIL: ")
+			require.True(t, failed, "it ended otherwise: %s", out)
 			first, _, _ := strings.Cut(found, "\n")
 			t.Log(first)
 			caught++
 		})
 	}
-	t.Logf("%d of %d caught", caught, len(guards))
+	t.Logf("%d of %d missing guards caught", caught, len(guards))
+	t.Run("with all guards", func(t *testing.T) {
+		all := map[string][]string{}
+		for _, m := range guards {
+			folder, tests := m.where()
+			all[folder] = append(all[folder], tests)
+		}
+		for folder, tests := range all {
+			out, err := mutant{tests: folder + ":" + strings.Join(tests, "|")}.test(t)
+			require.NoError(t, err, out)
+		}
+	})
+}
+
+// where returns the folder and the pattern of the tests.
+func (m mutant) where() (folder, tests string) {
+	if folder, tests, found := strings.Cut(m.tests, ":"); found {
+		return folder, tests
+	}
+	return "update", m.tests
+}
+
+// test builds the tests, which must work, and runs them.
+func (m mutant) test(t *testing.T, flags ...string) (output string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	folder, tests := m.where()
+	binary := filepath.Join(t.TempDir(), "some.test")
+	build := exec.CommandContext(ctx, "go", append(append([]string{"test", "-c", "-vet=off"}, flags...), "-o", binary, "./"+folder)...)
+	build.Dir = ".."
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "it must build: %s", out)
+	run := exec.CommandContext(ctx, binary, "-test.failfast", "-test.run", tests)
+	if folder == "update" {
+		run.Args = append(run.Args, "-powerloss.states=6")
+	}
+	run.Dir = filepath.Join("..", filepath.FromSlash(folder))
+	out, err = run.CombinedOutput()
+	return string(out), err
 }
