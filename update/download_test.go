@@ -184,22 +184,22 @@ func TestStall(t *testing.T) {
 // A slow line is not a stalled one.
 func TestSlowButSteady(t *testing.T) {
 	v := newVendor(t)
-	content := bytes.Repeat(program("1.1.0"), 40)
+	content := bytes.Repeat(program("1.1.0"), 150)
 	v.release("1.1.0", content)
 	honest := update.FS(os.DirFS(v.dir))
 	slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return slowReader{r} })
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, 200*time.Millisecond })
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, time.Second })
 	u := m.start()
 	d := check(t, u)
 	began := time.Now()
 	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
-	require.Greater(t, time.Since(began), 300*time.Millisecond, "longer than the stall time-out")
+	require.Greater(t, time.Since(began), 1300*time.Millisecond, "longer than the stall time-out")
 }
 
-// slowReader delivers 100 bytes every 50 ms.
+// slowReader delivers 200 bytes every 80 ms.
 type slowReader struct{ r io.Reader }
 
 func (s slowReader) Read(p []byte) (int, error) {
-	time.Sleep(50 * time.Millisecond)
-	return s.r.Read(p[:min(100, len(p))])
+	time.Sleep(80 * time.Millisecond)
+	return s.r.Read(p[:min(200, len(p))])
 }

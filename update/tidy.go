@@ -62,7 +62,7 @@ func (u *Updater) tidy(j *journal) {
 }
 
 // tidyStaging removes what was unpacked and is needed no more, unless somebody is staging just now. Downloads stay, to go
-// on with.
+// on with, but while a version is on trial: nothing can be staged then, so they are of no use.
 func (u *Updater) tidyStaging(j *journal) error {
 	release, err := filelock.TryLock(u.path(stageLock))
 	if err != nil {
@@ -72,7 +72,7 @@ func (u *Updater) tidyStaging(j *journal) error {
 	entries, _ := u.disk.ReadDir(u.path(stagingName))
 	var errs []error
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), unpackedPrefix) && e.Name() != j.Folder {
+		if e.Name() != j.Folder && (j.Phase == trial || strings.HasPrefix(e.Name(), unpackedPrefix)) {
 			errs = append(errs, u.disk.RemoveAll(u.path(stagingName, e.Name())))
 		}
 	}

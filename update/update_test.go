@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -160,6 +161,9 @@ func TestSteppingStones(t *testing.T) {
 }
 
 func TestKeepsTheAdministratorsMode(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("which has no such modes")
+	}
 	v := newVendor(t)
 	v.release("1.1.0", program("1.1.0"))
 	m := newMachine(t, v, "1.0.0")
