@@ -62,9 +62,6 @@ func (b Bundle) Expect(a *channel.Artifact) string {
 	return t.digest()
 }
 
-// probeName is what folders begin with that only try something.
-const probeName = "probe"
-
 // Check implements an optional method of Installer: it tries the exchange on two empty folders.
 func (b Bundle) Check(dir string, a *channel.Artifact) error {
 	if a != nil {
