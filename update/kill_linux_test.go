@@ -369,8 +369,8 @@ func (m *killMachine) killAgain(t *testing.T, s killStep, n int, where string, o
 
 // A call fails, alone or with all that follow: no space, an error of the disk, no permission.
 func TestFailingCalls(t *testing.T) {
-	if testing.Short() {
-		t.Skip("hundreds of processes")
+	if *killEvery == 0 {
+		t.Skip("thousands of processes: -kill.every=1")
 	}
 	total := 0
 	for _, l := range layouts {

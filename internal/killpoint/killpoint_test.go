@@ -243,7 +243,8 @@ func TestHowTheProgramEnded(t *testing.T) {
 	require.Equal(t, 7, r.ExitCode)
 	require.Zero(t, r.Signal)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGHUP} {
-		r = run(t, t.TempDir(), "raise", killpoint.Config{}, strconv.Itoa(int(s)))
+		r, err := killpoint.Run(t.Context(), killpoint.Config{Path: "/bin/sh", Args: []string{"-c", "kill -" + strconv.Itoa(int(s)) + " $$"}, Under: []string{t.TempDir()}})
+		require.NoError(t, err)
 		require.Equal(t, s, r.Signal)
 		require.Equal(t, -1, r.ExitCode)
 	}

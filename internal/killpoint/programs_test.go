@@ -49,11 +49,6 @@ func programs() map[string]func(dir string, args []string) error {
 		"rename":   func(dir string, _ []string) error { return os.Rename(dir+"/a", dir+"/b") },
 		"stubborn": stubborn,
 		"exit":     func(_ string, args []string) error { os.Exit(number(args[0])); return nil },
-		"raise": func(_ string, args []string) error {
-			signal.Reset()
-			_ = unix.Kill(os.Getpid(), syscall.Signal(number(args[0])))
-			select {}
-		},
 		"stopself": func(dir string, _ []string) error {
 			_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 			return os.Mkdir(dir+"/d", 0o700)
