@@ -62,7 +62,7 @@ func (b Bundle) Expect(a *channel.Artifact) string {
 	return t.digest()
 }
 
-// Check implements an optional method of Installer: it tries the exchange on two empty folders, where it is to be.
+// Check implements an optional method of Installer: it tries the exchange on two empty folders.
 func (b Bundle) Check(dir string, a *channel.Artifact) error {
 	if a != nil {
 		if _, _, err := b.tree(a); err != nil {
@@ -72,19 +72,17 @@ func (b Bundle) Check(dir string, a *channel.Artifact) error {
 	if info, err := b.disk().Lstat(b.Path); err != nil || !info.IsDir() {
 		return &PreflightError{Obstacle: BadLayout, Path: b.Path, Err: errors.Join(errors.New("it is not a folder"), err)}
 	}
-	// The names are always the same, so that what a crash leaves does not pile up.
-	here, there := filepath.Join(dir, "probe"), homeBeside(b.Path)+".probe"
-	for _, folder := range []string{here, there} {
+	// In the updater's folder, which is on the same volume: Preflight has asked that.
+	var probes []string
+	for _, name := range []string{probeName, probeName + "-2"} {
+		folder := filepath.Join(dir, name)
 		if err := errors.Join(b.disk().RemoveAll(folder), b.disk().Mkdir(folder, 0o700)); err != nil {
-			return &PreflightError{Obstacle: NotWritable, Path: filepath.Dir(folder), Err: err}
+			return &StateError{folder, err}
 		}
 		defer func() { _ = b.disk().Remove(folder) }()
+		probes = append(probes, folder)
 	}
-	err := b.disk().Exchange(here, there)
-	switch {
-	case disk.IsOtherVolume(err):
-		return &PreflightError{Obstacle: OtherVolume, Path: b.Path, Err: err}
-	case err != nil && !b.UnsafeGap:
+	if err := b.disk().Exchange(probes[0], probes[1]); err != nil && !b.UnsafeGap {
 		return &PreflightError{Obstacle: NoExchange, Path: b.Path, Err: err}
 	}
 	return nil
@@ -151,6 +149,9 @@ func (b Bundle) Exchange(next, digest, prev string) error {
 	err = b.disk().Exchange(next, b.Path)
 	if errors.Is(err, errors.ErrUnsupported) && b.UnsafeGap {
 		return b.inTwoSteps(next, prev)
+	}
+	if disk.IsOtherVolume(err) { // of an overlay's lower layer: only the folder itself tells
+		return &PreflightError{Obstacle: OtherVolume, Path: b.Path, Err: err}
 	}
 	if err != nil {
 		return err

@@ -80,6 +80,7 @@ const (
 	// what is unpacked in the staging folder is in a folder of this name and something random
 	unpackedPrefix = "new-"
 	stageLock      = "stage.lock"
+	probeName      = "probe"   // begins the names of folders that only try something
 	reserveName    = "reserve" // space that the journal needs when the disk is full
 	reserveSize    = 64 << 10
 	maxJournal     = 1 << 20

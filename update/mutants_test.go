@@ -56,7 +56,7 @@ var guards = []mutant{
 	{"the pointer is removed, then made", "update/versions.go",
 		"	if err := v.disk().Rename(temp, v.pointer()); err != nil {", "	_ = v.disk().Remove(v.pointer())\n	if err := v.disk().Rename(temp, v.pointer()); err != nil {", "TestPowerLoss/versions"},
 	{"a file more than is signed is unpacked", "update/tree.go",
-		"	if !found || !listed {", "	if !found {", "TestTreeIsExactly"},
+		"	if !found || !listed {", "	if !found || !listed && false {", "TestTreeIsExactly"},
 	{"a file less than is signed is unpacked", "update/tree.go",
 		"	for name := range u.wanted {\n		return", "	for name := range map[string]bool{} {\n		return", "TestTreeIsExactly"},
 	{"the user's files go with the folder", "update/tidy.go",

@@ -218,6 +218,7 @@ type story struct {
 	unless  bool   // to may stay: it may have been confirmed
 	offered string // an update that must be possible afterwards; "": none
 	done    string // the version that must be there once the act has succeeded
+	bad     bool   // if from is there in the end, to is remembered as bad
 }
 
 func (h *house) must(err error) {
@@ -276,7 +277,7 @@ var stories = []story{
 		},
 	},
 	{
-		name: "the last start, which goes back", done: "1.0.0", from: "1.0.0", to: "1.1.0",
+		name: "the last start, which goes back", bad: true, done: "1.0.0", from: "1.0.0", to: "1.1.0",
 		before: func(h *house) {
 			h.must(h.update(h.startUp(), "1.1.0"))
 			for range 3 {
@@ -289,7 +290,7 @@ var stories = []story{
 		},
 	},
 	{
-		name: "rolling back a confirmed version", done: "1.0.0", from: "1.0.0", to: "1.1.0", unless: true,
+		name: "rolling back a confirmed version", bad: true, done: "1.0.0", from: "1.0.0", to: "1.1.0", unless: true,
 		before: func(h *house) {
 			h.must(h.update(h.startUp(), "1.1.0"))
 			h.must(h.startUp().Confirm(h.t.Context()))
@@ -363,6 +364,12 @@ func (s story) judge(h *house, deep bool) error {
 	if version != s.from && (!s.unless || version != s.to) {
 		return fmt.Errorf("%s stays, and was never confirmed", version)
 	}
+	if s.bad && version == s.from {
+		journal, err := disk.ReadFile(h.disk, update.JournalPath(u), 1<<20)
+		if err != nil || !strings.Contains(string(journal), `"bad": true`) {
+			return fmt.Errorf("%s would be installed again: %s, %w", s.to, journal, err)
+		}
+	}
 	return nil
 }
 
@@ -383,7 +390,13 @@ func (l *losses) note(where string, err error) {
 }
 
 // losePower loses power at every operation of a story, and in the repair of what that leaves.
-func (s story) losePower(h *house, rng *rand.Rand, most int, skip func(site string) bool) losses {
+func (s story) losePower(h *house, rng *rand.Rand, most int) losses {
+	return s.losePowerFrom(h, rng, most, 0, nil)
+}
+
+// losePowerFrom begins at an operation. skip, if not nil, leaves out syncs while power is lost at the operation n, and in
+// the repair; then the first harm is enough.
+func (s story) losePowerFrom(h *house, rng *rand.Rand, most, from int, skip func(n int, site string) bool) losses {
 	if s.before != nil {
 		h = h.on(h.disk.Clone())
 		s.before(h)
@@ -391,9 +404,13 @@ func (s story) losePower(h *house, rng *rand.Rand, most int, skip func(site stri
 		h.disk.Settle()
 	}
 	var l losses
-	for n := 0; ; n++ {
+	for n := from; ; n++ {
 		d := h.on(h.disk.Clone())
-		d.disk.Skip = skip
+		var skipped func(site string) bool
+		if skip != nil {
+			skipped = func(site string) bool { return skip(n, site) }
+		}
+		d.disk.Skip = skipped
 		d.disk.StopAfter(n)
 		err := s.act(d)
 		d.kill()
@@ -407,7 +424,7 @@ func (s story) losePower(h *house, rng *rand.Rand, most int, skip func(site stri
 				return l
 			}
 			again := state.Clone()
-			state.Skip = skip
+			state.Skip = skipped
 			where := fmt.Sprintf("power lost at operation %d, state %d", n, i)
 			if version, err := h.on(state).inPlace(); done && version != s.done {
 				l.note(where, fmt.Errorf("it was done, but %s is in place, %w", version, err))
@@ -452,7 +469,7 @@ func TestPowerLoss(t *testing.T) {
 		for _, s := range stories {
 			t.Run(l.name+"/"+s.name, func(t *testing.T) {
 				h.t = t
-				result := s.losePower(h, rand.New(rand.NewPCG(1, 2)), most, nil)
+				result := s.losePower(h, rand.New(rand.NewPCG(1, 2)), most)
 				t.Logf("%d operations, %d states, %d bad", result.operations, result.states, result.bad)
 				require.NoError(t, result.first)
 				require.Greater(t, result.operations, 3)
@@ -508,15 +525,21 @@ func TestEverySyncIsNeeded(t *testing.T) {
 	type chance struct {
 		house *house
 		story story
+		from  int // the operation before which the sync is not called for
 	}
 	chances := map[string][]chance{} // where a sync is called for
 	for _, l := range layouts {
 		h := l.inhabited(t, newVendor(t))
 		for _, s := range stories {
-			seen := map[string]bool{}
-			s.losePower(h, rand.New(rand.NewPCG(1, 2)), 1, func(site string) bool { seen[site] = true; return false })
-			for site := range seen {
-				chances[site] = append(chances[site], chance{h, s})
+			first := map[string]int{}
+			s.losePowerFrom(h, rand.New(rand.NewPCG(1, 2)), 1, 0, func(n int, site string) bool {
+				if _, seen := first[site]; !seen {
+					first[site] = n
+				}
+				return false
+			})
+			for site, n := range first {
+				chances[site] = append(chances[site], chance{h, s, n})
 			}
 		}
 	}
@@ -528,7 +551,7 @@ func TestEverySyncIsNeeded(t *testing.T) {
 		}
 		found := false
 		for _, c := range chances[site] {
-			r := c.story.losePower(c.house, rand.New(rand.NewPCG(1, 2)), *powerLossStates/2, func(at string) bool { return at == site })
+			r := c.story.losePowerFrom(c.house, rand.New(rand.NewPCG(1, 2)), *powerLossStates/2, c.from, func(_ int, at string) bool { return at == site })
 			if found = r.bad > 0; found {
 				t.Logf("without the sync at %s: %s, %s: %v", site, c.house.layout.name, c.story.name, r.first)
 				caught++

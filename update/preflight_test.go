@@ -72,7 +72,7 @@ func TestPreflight(t *testing.T) {
 		require.NoError(t, errors.Join(os.Mkdir(filepath.Join(base, "real"), 0o700), os.Mkdir(other, 0o700)))
 		mount(t, "--bind", filepath.Join(base, "real"), other)
 		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Dir = other })
-		obstacle(t, m, update.OtherVolume, update.Managed)
+		_ = obstacle(t, m, update.OtherVolume, update.Managed)
 	})
 	t.Run("read-only", func(t *testing.T) {
 		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Dir = t.TempDir() })

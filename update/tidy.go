@@ -36,7 +36,7 @@ func (u *Updater) tidy(j *journal) {
 		case name == failedName && j.Phase != reverting,
 			name == previousName && (j.Phase == idle || j.Phase == staged) && j.Previous == nil:
 			errs = append(errs, u.discard(name, ""))
-		case disk.IsTemp(name), disk.IsKeepTemp(name, previousName, failedName), name == "probe":
+		case disk.IsTemp(name), disk.IsKeepTemp(name, previousName, failedName), strings.HasPrefix(name, probeName):
 			errs = append(errs, u.disk.RemoveAll(u.path(name)))
 		}
 	}
