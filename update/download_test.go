@@ -187,7 +187,7 @@ func TestSlowButSteady(t *testing.T) {
 	content := bytes.Repeat(program("1.1.0"), 150)
 	v.release("1.1.0", content)
 	honest := update.FS(os.DirFS(v.dir))
-	slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return slowReader{r} })
+	slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return &slowReader{r: r, last: time.Now()} })
 	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, time.Second })
 	u := m.start()
 	d := check(t, u)
@@ -196,10 +196,16 @@ func TestSlowButSteady(t *testing.T) {
 	require.Greater(t, time.Since(began), 1300*time.Millisecond, "longer than the stall time-out")
 }
 
-// slowReader delivers 200 bytes every 80 ms.
-type slowReader struct{ r io.Reader }
+// slowReader delivers 2500 bytes a second, every 80 ms or, on a busy machine, less often.
+type slowReader struct {
+	r    io.Reader
+	last time.Time
+}
 
-func (s slowReader) Read(p []byte) (int, error) {
+func (s *slowReader) Read(p []byte) (int, error) {
 	time.Sleep(80 * time.Millisecond)
-	return s.r.Read(p[:min(200, len(p))])
+	now := time.Now()
+	due := max(1, int(2500*now.Sub(s.last).Seconds()))
+	s.last = now
+	return s.r.Read(p[:min(due, len(p))])
 }

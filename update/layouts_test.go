@@ -123,6 +123,11 @@ func (m *machine) inPlace() string {
 	return filepath.Join(root, "versions", strings.TrimSpace(string(name)), rest)
 }
 
+// root is the folder that the program in place is in, of a layout of folders.
+func (m *machine) root() string {
+	return strings.TrimSuffix(filepath.ToSlash(m.inPlace()), "/"+programPath)
+}
+
 // whole fails unless exactly one version is in place, with all of its files and, but for extra ones, no others.
 func (m *machine) whole(l layout, extra ...string) {
 	m.t.Helper()
@@ -131,8 +136,7 @@ func (m *machine) whole(l layout, extra ...string) {
 		return
 	}
 	want := treeFiles(version)
-	root := strings.TrimSuffix(filepath.ToSlash(m.inPlace()), "/"+programPath)
-	got := filesBelow(m.t, root)
+	got := filesBelow(m.t, m.root())
 	require.Equal(m.t, slices.Sorted(maps.Keys(want)), slices.DeleteFunc(slices.Sorted(maps.Keys(got)), func(s string) bool { return slices.Contains(extra, s) }))
 	for name := range want {
 		require.Equal(m.t, string(want[name]), got[name], name)

@@ -1,12 +1,11 @@
-//go:build unix
-
 package update_test
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
-	"syscall"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,15 +19,14 @@ func TestPlanted(t *testing.T) {
 	v := newVendor(t)
 	v.release("1.1.0", content)
 	part := "staging/" + digest(content) + ".part"
-	fifo := func(path string) error { return syscall.Mkfifo(path, 0o600) }
 	for name, plant := range map[string]func(dir, victim string) error{
-		"a FIFO for the download":       func(dir, _ string) error { return fifo(filepath.Join(dir, part)) },
+		"a FIFO for the download":       func(dir, _ string) error { return mkfifo(filepath.Join(dir, part)) },
 		"a folder for the download":     func(dir, _ string) error { return os.MkdirAll(filepath.Join(dir, part, "deep"), 0o700) },
 		"a link for the download":       func(dir, victim string) error { return os.Symlink(victim, filepath.Join(dir, part)) },
-		"a FIFO for the journal":        func(dir, _ string) error { return fifo(filepath.Join(dir, "journal")) },
+		"a FIFO for the journal":        func(dir, _ string) error { return mkfifo(filepath.Join(dir, "journal")) },
 		"a link for the journal":        func(dir, victim string) error { return os.Symlink(victim, filepath.Join(dir, "journal")) },
 		"a link for the version before": func(dir, victim string) error { return os.Symlink(victim, filepath.Join(dir, "previous")) },
-		"a FIFO for the version before": func(dir, _ string) error { return fifo(filepath.Join(dir, "previous")) },
+		"a FIFO for the version before": func(dir, _ string) error { return mkfifo(filepath.Join(dir, "previous")) },
 		"a link to a folder for an unpacked": func(dir, victim string) error {
 			return os.Symlink(filepath.Dir(victim), filepath.Join(dir, "staging/new-x"))
 		},
@@ -37,10 +35,13 @@ func TestPlanted(t *testing.T) {
 			return errors.Join(os.Mkdir(filepath.Join(dir, "gone-x"), 0o700), os.Symlink(filepath.Dir(victim), filepath.Join(dir, "gone-x", "link")))
 		},
 		"a link for the reserve":             func(dir, victim string) error { return os.Symlink(victim, filepath.Join(dir, "reserve")) },
-		"a FIFO for a failed version":        func(dir, _ string) error { return fifo(filepath.Join(dir, "failed")) },
+		"a FIFO for a failed version":        func(dir, _ string) error { return mkfifo(filepath.Join(dir, "failed")) },
 		"a link for what a supervisor hears": func(dir, victim string) error { return os.Symlink(victim, filepath.Join(dir, "restart")) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if runtime.GOOS == "windows" && strings.Contains(name, "FIFO") {
+				t.Skip("there is no such thing")
+			}
 			m := newMachine(t, v, "1.0.0")
 			victim := filepath.Join(m.dir, "victims", "precious")
 			require.NoError(t, os.Mkdir(filepath.Dir(victim), 0o755))

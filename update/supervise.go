@@ -180,8 +180,12 @@ var errHung = errors.New("update: supervise: the new version was not confirmed i
 // onTrial returns the digest of the version that is on trial and that our child is. "": it is another one.
 func (v *supervisor) onTrial() string {
 	j, err := v.u.readJournal()
-	if err != nil || j.Phase != trial || (j.Starts == 0 && v.request() != requestExec) {
+	if err != nil || j.Phase != trial {
 		return ""
+	}
+	startedAsIt := v.before != nil && v.before.Phase == trial && v.before.To.Digest == j.To.Digest
+	if j.Starts == 0 && !startedAsIt && v.request() != requestExec {
+		return "" // our child is still the version before
 	}
 	return j.To.Digest
 }

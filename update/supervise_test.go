@@ -3,7 +3,6 @@
 package update_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,98 +10,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
-
-// A daemon is a supervised program in real processes.
-type daemon struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	mu   sync.Mutex
-	out  bytes.Buffer
-	done chan struct{}
-}
-
-func (d *daemon) Write(p []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.out.Write(p)
-}
-
-func (d *daemon) output() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.out.String()
-}
-
-func startDaemon(t *testing.T, argv ...string) *daemon {
-	t.Helper()
-	d := &daemon{t: t, cmd: exec.CommandContext(t.Context(), argv[0], argv[1:]...), done: make(chan struct{})}
-	d.cmd.Stdout, d.cmd.Stderr = d, d
-	d.cmd.WaitDelay = time.Second
-	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(syscall.SIGTERM) }
-	require.NoError(t, d.cmd.Start())
-	go func() {
-		defer close(d.done)
-		_ = d.cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		_ = d.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-d.done:
-		case <-time.After(5 * time.Second):
-			_ = d.cmd.Process.Kill()
-			<-d.done
-		}
-		out := d.output()
-		t.Log(out[max(0, len(out)-4000):])
-	})
-	return d
-}
-
-// expect waits until the daemon and its program have printed something n times.
-func (d *daemon) expect(text string, n int) {
-	d.t.Helper()
-	require.Eventually(d.t, func() bool { return strings.Count(d.output(), text) >= n }, 30*time.Second, 10*time.Millisecond, "%q %d times", text, n)
-}
-
-func (d *daemon) exit() int {
-	d.t.Helper()
-	select {
-	case <-d.done:
-	case <-time.After(20 * time.Second):
-		d.t.Fatal("it does not end:\n" + d.output())
-	}
-	return d.cmd.ProcessState.ExitCode()
-}
-
-// child is the process id that the program printed last.
-func (d *daemon) child() int {
-	d.t.Helper()
-	lines := strings.Split(d.output(), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		if s, found := strings.CutPrefix(lines[i], "serving as "); found {
-			pid, err := strconv.Atoi(s)
-			require.NoError(d.t, err)
-			return pid
-		}
-	}
-	d.t.Fatal("it does not serve")
-	return 0
-}
-
-// bad versions and what is wrong with them. The probe does not show it.
-var badVersions = map[string]behaviour{
-	"dies at work":       {Crash: "late"},
-	"dies before Start":  {Crash: "supervised"},
-	"hangs before Start": {Hang: true, Crash: "supervised"},
-	"hangs at work":      {Hang: true, Crash: "late"},
-}
 
 func TestSuperviseGoesBack(t *testing.T) {
 	for name, bad := range badVersions {
@@ -125,22 +38,30 @@ func TestSuperviseGoesBack(t *testing.T) {
 	}
 }
 
+// A program need not call Restart: when it ends after an update, its supervisor starts the new version, which may hang.
+func TestSuperviseStartsWhatHangs(t *testing.T) {
+	v := newVendor(t)
+	m := layouts[0].installPrograms(t, v, "1.0.0", behaviour{Version: "1.1.0", Layout: "executable", Hang: true, Crash: "supervised"})
+	d := startDaemon(t, m.program, "serve-updating", "ends")
+	d.expect("rolled back", 1)
+	d.expect("running 1.0.0", 2)
+	d.expect("quarantined", 1)
+}
+
 // installPrograms installs real programs of a layout, and publishes the next one.
 func (l layout) installPrograms(t *testing.T, v *vendor, version string, next behaviour) *machine {
 	t.Helper()
 	dir := t.TempDir()
-	build := func(b behaviour) []byte { return v.build(b) }
 	program := filepath.Join(dir, l.program)
 	if l.place != nil {
 		program = filepath.Join(l.place(dir, version), programPath)
 	}
 	require.NoError(t, os.MkdirAll(filepath.Dir(program), 0o755))
-	require.NoError(t, os.WriteFile(program, build(behaviour{Version: version, Layout: l.name}), 0o755))
+	require.NoError(t, os.WriteFile(program, v.build(behaviour{Version: version, Layout: l.name}), 0o755))
 	if l.name == "versions" {
 		require.NoError(t, pointTo(filepath.Join(dir, "notes"), version))
 	}
-	b := &killBench{t: t, layout: l}
-	b.release(v, func(string) []byte { return build(next) }, next.Version)
+	l.releaseProgram(v, next)
 	return &machine{t: t, vendor: v, dir: dir, program: filepath.Join(dir, l.program), now: v.now}
 }
 

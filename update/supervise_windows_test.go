@@ -1,79 +1,109 @@
 package update_test
 
 import (
-	"bytes"
-	"context"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/fairlead-dev/fairlead/channel"
-	"github.com/fairlead-dev/fairlead/tufrepo"
+	"golang.org/x/sys/windows"
 )
 
-// On Windows a copy of the program outside the folder of versions supervises the one that the pointer names. The program
+// On Windows a copy of the program beside the folder of versions supervises the one that the pointer names. The program
 // updates itself, asks to be started again, and is the new version; a bad one is left.
 func TestSuperviseOnWindows(t *testing.T) {
-	v := newVendor(t)
-	release := func(b behaviour) {
-		b.Layout = "versions"
-		v.now = v.now.Add(time.Second)
-		v.release(b.Version, tarGzOf(t, packed{programPath, v.build(b)}, packed{"share/help.txt", []byte("help of " + b.Version)}), func(n *tufrepo.NewRelease) {
-			n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, programPath
+	for _, l := range layouts {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			v := newVendor(t)
+			l.releaseProgram(v, behaviour{Version: "1.1.0"})
+			_, launcher := l.installProgram(t, v, "1.0.0")
+			d := startDaemon(t, launcher, "serve-updating")
+			d.expect("running 1.0.0", 1)
+			d.expect("running 1.1.0", 1)
+			d.expect("msg=confirmed", 1)
+			require.Equal(t, 1, strings.Count(d.output(), "supervise: starting again\" code=0 cause=<nil>"), "as it was asked")
+			l.releaseProgram(v, behaviour{Version: "1.2.0", Crash: "late"})
+			d.expect("running 1.2.0", 3)
+			d.expect("msg=\"rolled back\"", 1)
+			d.expect("running 1.1.0", 2)
+			d.expect("quarantined", 1)
 		})
 	}
-	release(behaviour{Version: "1.1.0"})
-	root := filepath.Join(t.TempDir(), "notes")
-	first := v.build(behaviour{Version: "1.0.0", Layout: "versions"})
-	program := filepath.Join(root, "versions", "first", programPath)
-	require.NoError(t, os.MkdirAll(filepath.Dir(program), 0o755))
-	require.NoError(t, os.WriteFile(program, first, 0o755))
-	require.NoError(t, pointTo(root, "first"))
-	// The copy lies as deep as the program, so that it finds the same installation.
-	launcher := filepath.Join(root, "launch", "er", programPath)
-	require.NoError(t, os.MkdirAll(filepath.Dir(launcher), 0o755))
-	require.NoError(t, os.WriteFile(launcher, first, 0o755))
-
-	ctx, stop := context.WithCancel(t.Context())
-	var mu sync.Mutex
-	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, launcher, "serve-updating")
-	w := writerFunc(func(p []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return out.Write(p)
-	})
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = w, w, 2*time.Second
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		stop() // its child is in a job that ends with it
-		_ = cmd.Wait()
-		t.Log(out.String()[max(0, out.Len()-3000):])
-	})
-	expect := func(text string, n int) {
-		t.Helper()
-		require.Eventually(t, func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return strings.Count(out.String(), text) >= n
-		}, time.Minute, 20*time.Millisecond, "%q %d times", text, n)
-	}
-	expect("running 1.0.0", 1)
-	expect("running 1.1.0", 1)
-	expect("msg=confirmed", 1)
-	release(behaviour{Version: "1.2.0", Crash: "late"})
-	expect("running 1.2.0", 3)
-	expect("msg=\"rolled back\"", 1)
-	expect("running 1.1.0", 2)
-	expect("quarantined", 1)
 }
 
-type writerFunc func(p []byte) (int, error)
+func TestSuperviseGoesBackOnWindows(t *testing.T) {
+	n := 0
+	for name, bad := range badVersions {
+		n++
+		for i, l := range layouts {
+			if testing.Short() && i != n%2 {
+				continue // half of them
+			}
+			t.Run(name+"/"+l.name, func(t *testing.T) {
+				t.Parallel()
+				v := newVendor(t)
+				bad.Version = "1.1.0"
+				l.releaseProgram(v, bad)
+				_, launcher := l.installProgram(t, v, "1.0.0")
+				d := startDaemon(t, launcher, "serve-updating")
+				d.expect("running 1.0.0", 1)
+				d.expect("rolled back", 1)
+				d.expect("running 1.0.0", 2)
+				d.expect("quarantined", 1)
+				require.Equal(t, 3, strings.Count(d.output(), "supervise: starting again")-strings.Count(d.output(), "code=0"), "three starts")
+			})
+		}
+	}
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+// The end of a program that is not on trial is passed on as it is.
+func TestSupervisePassesTheEndOnWindows(t *testing.T) {
+	v := newVendor(t)
+	for _, l := range layouts {
+		_, launcher := l.installProgram(t, v, "1.0.0")
+		for job, want := range map[string]int{"exit 0": 0, "exit 7": 7} {
+			t.Run(l.name+"/"+job, func(t *testing.T) {
+				d := startDaemon(t, append([]string{launcher, "serve"}, strings.Fields(job)...)...)
+				require.Equal(t, want, d.exit())
+				require.NotContains(t, d.output(), "starting again")
+			})
+		}
+	}
+}
+
+// When the supervisor is killed, its program is not left alone.
+func TestSupervisorKilledOnWindows(t *testing.T) {
+	v := newVendor(t)
+	_, launcher := layouts[1].installProgram(t, v, "1.0.0")
+	d := startDaemon(t, launcher, "serve")
+	d.expect("serving as", 1)
+	child, err := windows.OpenProcess(windows.SYNCHRONIZE, false, uint32(d.child()))
+	require.NoError(t, err)
+	defer func() { _ = windows.CloseHandle(child) }()
+	require.NoError(t, d.cmd.Process.Kill())
+	event, err := windows.WaitForSingleObject(child, 10_000)
+	require.NoError(t, err)
+	require.EqualValues(t, windows.WAIT_OBJECT_0, event)
+}
+
+// The launcher is never touched, and starts whatever version is in place.
+func TestLauncherStaysAsItIs(t *testing.T) {
+	l := layouts[1]
+	v := newVendor(t)
+	l.releaseProgram(v, behaviour{Version: "1.1.0"})
+	m, launcher := l.installProgram(t, v, "1.0.0")
+	before, err := os.Stat(launcher)
+	require.NoError(t, err)
+	d := startDaemon(t, launcher, "serve-updating")
+	d.expect("msg=confirmed", 1)
+	require.NoError(t, d.cmd.Process.Kill())
+	<-d.done
+	require.False(t, strings.HasPrefix(m.inPlace(), l.place(m.dir, "1.0.0")))
+	d = startDaemon(t, launcher, "serve")
+	d.expect("running 1.1.0", 1)
+	after, err := os.Stat(launcher)
+	require.NoError(t, err)
+	require.Equal(t, before.ModTime(), after.ModTime())
+	require.True(t, os.SameFile(before, after))
+}

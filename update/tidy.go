@@ -44,7 +44,7 @@ func (u *Updater) tidy(j *journal) {
 	needed := j.digests()
 	if c, ok := u.installer.(cleaner); ok {
 		kept, err := c.Clean(needed, func(folder, digest string) error {
-			if err := u.disk.Rename(folder, u.path(gonePrefix+digest)); err != nil {
+			if err := disk.RenameNow(u.disk, folder, u.path(gonePrefix+digest)); err != nil {
 				return err
 			}
 			return u.discard(gonePrefix+digest, digest)
@@ -170,5 +170,5 @@ func (u *Updater) moveOut(from, to string) error {
 		}
 		free = fmt.Sprintf("%s.%d", to, n)
 	}
-	return errors.Join(u.disk.Rename(from, free), u.disk.SyncDir(filepath.Dir(free)))
+	return errors.Join(disk.RenameNow(u.disk, from, free), u.disk.SyncDir(filepath.Dir(free)))
 }

@@ -57,6 +57,38 @@ func TestWriteGivesUp(t *testing.T) {
 	release()
 }
 
+// What can wait does not outlast anybody.
+func TestRenameNow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	release := hold(t, path)
+	began := time.Now()
+	requireHeld(t, cause(disk.RenameNow(disk.OS, path, path+"er")))
+	require.Less(t, time.Since(began), time.Second)
+	release()
+	require.NoError(t, disk.RenameNow(disk.OS, path, path+"er"))
+}
+
+// What is claimed can be renamed, and not be held by others.
+func TestClaim(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "next")
+	require.NoError(t, os.WriteFile(path, []byte("content"), 0o600))
+	time.AfterFunc(300*time.Millisecond, hold(t, path))
+	release, err := disk.Claim(disk.OS, path)
+	require.NoError(t, err)
+	name, err := windows.UTF16PtrFromString(path)
+	require.NoError(t, err)
+	_, err = windows.CreateFile(name, windows.GENERIC_READ, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, nil, windows.OPEN_EXISTING, 0, 0)
+	require.ErrorIs(t, err, windows.ERROR_SHARING_VIOLATION)
+	began := time.Now()
+	require.NoError(t, disk.OS.Rename(path, path+"er"))
+	require.Less(t, time.Since(began), time.Second)
+	release()
+	hold(t, path+"er")()
+	_, err = disk.Claim(disk.OS, path)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
 func cause(err error) error {
 	if link, ok := err.(*os.LinkError); ok {
 		return link.Err

@@ -45,6 +45,14 @@ func (system) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// RenameNow is Rename of what can wait until the next time: on Windows it does not outlast those who have a file open.
+func RenameNow(fsys FS, from, to string) error {
+	if fsys == OS {
+		return move(from, to)
+	}
+	return fsys.Rename(from, to)
+}
+
 func (system) Root(dir string) (Root, error) {
 	r, err := os.OpenRoot(dir)
 	if err != nil {

@@ -16,6 +16,7 @@ const (
 )
 
 func rename(from, to string) error { return os.Rename(from, to) }
+func move(from, to string) error   { return os.Rename(from, to) }
 
 func owner(info fs.FileInfo) (uid, gid int, ok bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)

@@ -15,23 +15,51 @@ const (
 	openFlags    = 0
 )
 
-// busyPatience is how long rename outlasts readers, virus scanners and indexers, which have a file open for a moment after
+// busyPatience is how long rename and Claim outlast readers, virus scanners and indexers, which have a file open for a moment after
 // it was written.
 const busyPatience = 10 * time.Second
 
 func rename(from, to string) error {
+	return outlast(func() error { return move(from, to) }, func(err error) bool { return isFolder(to, err) })
+}
+
+// outlast repeats what fails because somebody has a file open.
+func outlast(do func() error, inVain func(error) bool) error {
 	deadline := time.Now().Add(busyPatience)
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		err := moveThrough(from, to)
-		if err == nil || !isBusy(err) || !time.Now().Before(deadline) || isFolder(to, err) {
+		err := do()
+		if err == nil || !isBusy(err) || !time.Now().Before(deadline) || inVain(err) {
 			return err
 		}
 		time.Sleep(wait/2 + rand.N(wait))
 	}
 }
 
-// moveThrough is os.Rename that returns once the move is on disk.
-func moveThrough(from, to string) error {
+// Claim keeps others from opening a file in a way that would keep it from being renamed, until release. It outlasts those
+// who have it open so, as Rename does. On another FS than OS it does nothing.
+func Claim(fsys FS, path string) (release func(), err error) {
+	if fsys != OS {
+		return func() {}, nil
+	}
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "claim", Path: path, Err: err}
+	}
+	var h windows.Handle
+	err = outlast(func() (err error) {
+		// Who does not share the right to delete, which a rename needs, cannot open the file while we have that right.
+		h, err = windows.CreateFile(name, windows.DELETE, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE,
+			nil, windows.OPEN_EXISTING, windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+		return err
+	}, func(error) bool { return false })
+	if err != nil {
+		return nil, &fs.PathError{Op: "claim", Path: path, Err: err}
+	}
+	return func() { _ = windows.CloseHandle(h) }, nil
+}
+
+// move is os.Rename that returns once the move is on disk.
+func move(from, to string) error {
 	old, err := windows.UTF16PtrFromString(from)
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
