@@ -87,11 +87,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	data, err := os.ReadFile(exe)
-	if err != nil {
-		panic(err)
-	}
-	if _, trailer, found := bytes.Cut(data[len(data)-min(len(data), 4096):], []byte(trailerMark)); found {
+	if _, trailer, found := bytes.Cut(endOf(exe), []byte(trailerMark)); found {
 		var b behaviour
 		if err := json.Unmarshal(trailer, &b); err != nil {
 			panic(err)
@@ -99,6 +95,24 @@ func TestMain(m *testing.M) {
 		os.Exit(pretendedMain(b))
 	}
 	os.Exit(m.Run())
+}
+
+// endOf returns the last 4 KiB of a file. Reading all of it would show in what is measured.
+func endOf(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		panic(err)
+	}
+	end := make([]byte, min(info.Size(), 4096))
+	if _, err := f.ReadAt(end, info.Size()-int64(len(end))); err != nil {
+		panic(err)
+	}
+	return end
 }
 
 // pretendedMain is a vendor's main: Start first, then its work.
