@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -39,10 +40,9 @@ type Manifest struct {
 type Artifact struct {
 	Platform Platform `json:"platform"`
 	Blob
-	Format     Format  `json:"format"`
-	Executable string  `json:"executable"`        // the path in Files of the program to run
-	Files      []File  `json:"files"`             // the whole content: what is unpacked equals it exactly
-	Patches    []Patch `json:"patches,omitempty"` // reserved
+	Format     Format `json:"format"`
+	Executable string `json:"executable"` // the path in Files of the program to run
+	Files      []File `json:"files"`      // the whole content: what is unpacked equals it exactly
 }
 
 // A File is one file of an artifact as installed, or one symbolic link. Path is slash-separated and relative, see
@@ -64,13 +64,6 @@ type File struct {
 	Blob
 	Mode uint32 `json:"mode"`           // permission bits only
 	Link string `json:"link,omitempty"` // the target of a symbolic link
-}
-
-// A Patch makes the artifact's executable from an installed one. Reserved; readers ignore formats they do not know.
-type Patch struct {
-	Format string `json:"format"`
-	Base   string `json:"base"` // sha256 of what it applies to
-	Blob
 }
 
 // An Attachment is a named file that belongs to a release.
@@ -155,9 +148,6 @@ func (m *Manifest) Blobs() []Blob {
 	var blobs []Blob
 	for _, a := range m.Artifacts {
 		blobs = append(blobs, a.Blob)
-		for _, p := range a.Patches {
-			blobs = append(blobs, p.Blob)
-		}
 	}
 	for _, a := range m.attachments() {
 		blobs = append(blobs, a.Blob)
@@ -311,11 +301,16 @@ next:
 }
 
 func (b Blob) validate(what string) error {
-	if raw, err := hex.DecodeString(b.SHA256); err != nil || len(raw) != 32 || b.SHA256 != strings.ToLower(b.SHA256) {
+	if !isSHA256(b.SHA256) {
 		return &InvalidError{what, fmt.Sprintf("sha256 %q is not 64 lower-case hex digits", b.SHA256)}
 	}
 	if b.Length < 0 || b.Length >= 1<<53 {
 		return &InvalidError{what, fmt.Sprintf("a length of %d bytes is not possible", b.Length)}
 	}
 	return nil
+}
+
+func isSHA256(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == sha256.Size && s == strings.ToLower(s)
 }

@@ -65,6 +65,7 @@ type Release struct {
 	Platforms  []Platform  `json:"platforms"`            // what it was built for
 	Requires   []string    `json:"requires,omitempty"`   // entitlement codes, all of them needed
 	Components []Component `json:"components,omitempty"` // reserved: releases that name any are passed over with ReasonComponents
+	Patches    *Blob       `json:"patches,omitempty"`    // a blob, see type Patches; nil: there are none
 
 	// Manifest is the TUF target behind the entry. It comes from the target's own length and hash, so it is not
 	// part of the entry's JSON.
@@ -161,7 +162,7 @@ func (r Release) MarshalJSON() ([]byte, error) {
 }
 
 var releaseFields = []string{"v", "version", "seq", "published", "state", "reason", "kind", "critical", "advisories",
-	"rollout", "from", "revert_to", "platforms", "requires", "components"}
+	"rollout", "from", "revert_to", "platforms", "requires", "components", "patches"}
 
 // Custom returns the custom metadata that stands for r in its TUF target.
 func (r Release) Custom() ([]byte, error) {
@@ -244,6 +245,11 @@ func (r *Release) validateState() error {
 }
 
 func (r *Release) validateLists() error {
+	if r.Patches != nil {
+		if err := r.Patches.validate("patches"); err != nil {
+			return err
+		}
+	}
 	if len(r.Platforms) == 0 {
 		return &InvalidError{"platforms", "is empty: name at least one, such as linux/amd64"}
 	}

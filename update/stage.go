@@ -183,7 +183,7 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 			return st, nil
 		}
 	}
-	blob, err := u.downloadArtifact(ctx, up.Artifact, progress)
+	blob, err := u.downloadBlob(ctx, up.Artifact.Blob, func(done int64) { progress(Progress{Downloading, done, up.Artifact.Length}) })
 	if err != nil {
 		return Staged{}, err
 	}
@@ -208,14 +208,14 @@ type badRelease struct{ error }
 
 func (b *badRelease) Unwrap() error { return b.error }
 
-// downloadArtifact returns the path of the verified artifact. The name is its hash: never a name from the network.
-func (u *Updater) downloadArtifact(ctx context.Context, a *channel.Artifact, progress func(Progress)) (string, error) {
-	path := u.path(stagingName, a.SHA256+partSuffix)
+// downloadBlob returns the path of the verified blob. The name is its hash: never a name from the network.
+func (u *Updater) downloadBlob(ctx context.Context, b channel.Blob, progress func(done int64)) (string, error) {
+	path := u.path(stagingName, b.SHA256+partSuffix)
 	f, err := u.openPart(path)
 	if err != nil {
 		return "", &StateError{path, err}
 	}
-	err = u.download(ctx, a.Blob, f, func(done int64) { progress(Progress{Downloading, done, a.Length}) })
+	err = u.download(ctx, b, f, progress)
 	if cerr := f.Close(); err == nil && cerr != nil {
 		err = &StateError{path, cerr}
 	}
