@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"":                            {},
 	"channel":                     {},
 	"internal/archive":            {"channel"},
+	"internal/delta/diff":         {"channel", "internal/archive"},
 	"internal/disk":               {},
 	"internal/filelock":           {},
 	"internal/trust":              {"internal/disk", "internal/filelock"},
@@ -33,7 +34,7 @@ var mayImport = map[string][]string{
 	"internal/preflight":          {},
 	"update":                      {"channel", "license", "internal/trust", "internal/archive", "internal/disk", "internal/filelock", "internal/preflight"},
 	"update/installertest":        {"channel", "update"},
-	"tufrepo":                     {"channel", "internal/archive", "internal/disk", "internal/filelock"},
+	"tufrepo":                     {"channel", "internal/archive", "internal/delta/diff", "internal/disk", "internal/filelock"},
 	"cmd/publish":                 {"cmd/publish/internal/cli"},
 	"cmd/publish/internal/cli":    {"channel", "license", "tufrepo", "internal/disk", "cmd/publish/internal/static"},
 	"cmd/publish/internal/static": {},
@@ -48,7 +49,7 @@ var mayNotReach = map[string][]string{
 	"channel":        {"net", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "flag", "testing"},
 	"license":        {"net/http", "github.com/theupdateframework/", "github.com/sigstore/", "flag", "testing"},
 	"internal/trust": {module + "/license", module + "/update", module + "/tufrepo", "flag", "testing"},
-	"update":         {module + "/tufrepo", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
+	"update":         {module + "/tufrepo", module + "/internal/delta/diff", module + "/internal/delta/reloc/relocdiff", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
 	"tufrepo":        {module + "/update", module + "/internal/trust", module + "/license", "testing"},
 }
 

@@ -227,7 +227,7 @@ func (a *app) promoteCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			promoted, err := repo.Promote(w.product, args[0], from, to, r)
+			promoted, err := repo.Promote(ctx, w.product, args[0], from, to, r)
 			switch {
 			case err != nil:
 				return nil, err

@@ -1,0 +1,140 @@
+package diff
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/fairlead-dev/fairlead/channel"
+)
+
+// plain is the format of a part without a base: a Zstandard frame.
+const plain channel.PatchFormat = "zstd"
+
+// A part makes one file.
+type part struct {
+	sum    string // of the file
+	length int64
+	format channel.PatchFormat
+	bases  []string
+	data   []byte
+	memory int64 // to apply it
+}
+
+// cost is what a part adds to a patch: its bytes, and about what a base takes in the index.
+func (p *part) cost() int { return len(p.data) + 40*len(p.bases) }
+
+// A candidate is one way to make a file of a base.
+type candidate struct {
+	format channel.PatchFormat
+	single bool                         // takes one base only
+	needs  func(base, next int64) int64 // bytes of memory to make it
+	fits   func(base, next int64) bool  // whether the format can hold it
+	make   func(ctx context.Context, base, next []byte) (data []byte, memory int64, err error)
+}
+
+func candidates() []candidate {
+	return []candidate{
+		{format: channel.ZstdPrefix, needs: zstdNeeds, fits: zstdFits, make: zstdPrefix},
+	}
+}
+
+// best tries every way to make the file next has under sum, from each of the lists of bases and from none, and returns the
+// smallest part, which was applied.
+func best(ctx context.Context, old, next *Content, sum string, bases [][]string, limits Limits) (*part, error) {
+	size := next.size(sum)
+	if need := zstdNeeds(0, size); need > limits.Memory {
+		return nil, &LimitError{"memory to compress a file", need, limits.Memory}
+	}
+	data, err := next.read(sum)
+	if err != nil {
+		return nil, err
+	}
+	var won *part
+	try := func(p *part) error {
+		if p.memory > limits.Apply || won != nil && won.cost() <= p.cost() {
+			return nil
+		}
+		p.sum, p.length = sum, size
+		won = p
+		return nil
+	}
+	for _, names := range append([][]string{nil}, bases...) {
+		parts, err := ways(ctx, old, names, data, limits)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range parts {
+			if err := try(p); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if won == nil {
+		return nil, &LimitError{"memory to apply a patch", size, limits.Apply}
+	}
+	return won, check(ctx, old, won)
+}
+
+// ways makes data of the concatenation of the bases named in every format that can.
+func ways(ctx context.Context, old *Content, names []string, data []byte, limits Limits) ([]*part, error) {
+	if len(names) == 0 {
+		packed, memory, err := zstdPrefix(ctx, nil, data)
+		return []*part{{format: plain, data: packed, memory: memory}}, err
+	}
+	var total int64
+	for _, name := range names {
+		total += old.size(name)
+	}
+	var usable []candidate
+	for _, c := range candidates() {
+		if (len(names) == 1 || !c.single) && c.fits(total, int64(len(data))) && c.needs(total, int64(len(data))) <= limits.Memory {
+			usable = append(usable, c)
+		}
+	}
+	if len(usable) == 0 {
+		return nil, nil
+	}
+	base, err := concatenate(old, names)
+	if err != nil {
+		return nil, err
+	}
+	var parts []*part
+	for _, c := range usable {
+		patch, memory, err := c.make(ctx, base, data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.format, err)
+		}
+		parts = append(parts, &part{format: c.format, bases: names, data: patch, memory: memory})
+	}
+	return parts, nil
+}
+
+func concatenate(c *Content, names []string) ([]byte, error) {
+	if len(names) == 1 {
+		return c.read(names[0])
+	}
+	var all bytes.Buffer
+	for _, name := range names {
+		data, err := c.read(name)
+		if err != nil {
+			return nil, err
+		}
+		all.Write(data)
+	}
+	return all.Bytes(), nil
+}
+
+// check applies a part, as a client does.
+func check(ctx context.Context, old *Content, p *part) error {
+	hash := sha256.New()
+	if err := apply(ctx, old, p, hash); err != nil {
+		return fmt.Errorf("a patch of format %s that was just made cannot be applied: %w", p.format, err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != p.sum {
+		return fmt.Errorf("a patch of format %s that was just made gives sha256 %s instead of %s", p.format, got, p.sum)
+	}
+	return nil
+}
