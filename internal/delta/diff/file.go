@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/delta/diff/zprefix"
 )
 
 // plain is the format of a part without a base: a Zstandard frame.
@@ -37,15 +39,19 @@ type candidate struct {
 
 func candidates() []candidate {
 	return []candidate{
-		{format: channel.ZstdPrefix, needs: zstdNeeds, fits: zstdFits, make: zstdPrefix},
+		{format: channel.ZstdPrefix, needs: zprefix.Memory, fits: zstdFits, make: zstdPrefix},
 	}
 }
 
-// best tries every way to make the file next has under sum, from each of the lists of bases and from none, and returns the
-// smallest part, which was applied.
+// worthless is how small a part is, in bytes, that no other way is tried for.
+const worthless = 256
+
+// best tries the ways to make the file next has under sum, from each of the lists of bases in turn, and returns the smallest
+// part, which was applied. It does without a base where there is none, or where that may be smaller: no text shrinks to less
+// than a tenth by itself.
 func best(ctx context.Context, old, next *Content, sum string, bases [][]string, limits Limits) (*part, error) {
 	size := next.size(sum)
-	if need := zstdNeeds(0, size); need > limits.Memory {
+	if need := zprefix.Memory(0, size); need > limits.Memory {
 		return nil, &LimitError{"memory to compress a file", need, limits.Memory}
 	}
 	data, err := next.read(sum)
@@ -53,22 +59,18 @@ func best(ctx context.Context, old, next *Content, sum string, bases [][]string,
 		return nil, err
 	}
 	var won *part
-	try := func(p *part) error {
-		if p.memory > limits.Apply || won != nil && won.cost() <= p.cost() {
-			return nil
+	for _, names := range append(slices.Clone(bases), nil) {
+		if won != nil && (won.cost() <= worthless || names == nil && int64(won.cost()) < size/10) {
+			continue
 		}
-		p.sum, p.length = sum, size
-		won = p
-		return nil
-	}
-	for _, names := range append([][]string{nil}, bases...) {
 		parts, err := ways(ctx, old, names, data, limits)
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range parts {
-			if err := try(p); err != nil {
-				return nil, err
+			if p.memory <= limits.Apply && (won == nil || p.cost() < won.cost()) {
+				p.sum, p.length = sum, size
+				won = p
 			}
 		}
 	}

@@ -19,6 +19,7 @@ const (
 	sampleOld     = 64 << 20 // bytes: longer files are no neighbours
 	samplesOfFile = 6        // how many files a sample remembers
 	maxSamples    = 8 << 20  // in all
+	spareBase     = 1 << 20  // bytes of neighbours of a short file
 )
 
 type samples struct {
@@ -99,7 +100,7 @@ func (s *samples) basesOf(ctx context.Context, next *Content, f channel.File, se
 	if err != nil {
 		return nil, err
 	}
-	neighbours := s.neighbours(s.of(data), self)
+	neighbours := s.neighbours(s.of(data), self, min(maxNeighbours, spareBase+16*f.Length))
 	if len(neighbours) == 0 {
 		return lists, nil
 	}
@@ -112,15 +113,15 @@ func (s *samples) basesOf(ctx context.Context, next *Content, f channel.File, se
 }
 
 // neighbours picks old files, each for having the most of the samples that those before it have not.
-func (s *samples) neighbours(wanted []uint32, self string) []string {
+func (s *samples) neighbours(wanted []uint32, self string, most int64) []string {
 	least := max(len(wanted)/sampleShare, sampleLeast)
 	var picked []string
-	bytes := s.old.size(self)
+	var bytes int64
 	if self != "" {
 		wanted = s.without(wanted, int32(slices.Index(s.names, self)))
 	}
 	for len(picked) < sampleFiles {
-		file, count := s.mostOf(wanted, bytes)
+		file, count := s.mostOf(wanted, most-bytes)
 		if count < least {
 			break
 		}
@@ -132,7 +133,7 @@ func (s *samples) neighbours(wanted []uint32, self string) []string {
 }
 
 // mostOf returns the file that has most of the samples, of those that still fit.
-func (s *samples) mostOf(wanted []uint32, bytes int64) (file int32, count int) {
+func (s *samples) mostOf(wanted []uint32, room int64) (file int32, count int) {
 	counts := map[int32]int{}
 	for _, h := range wanted {
 		for _, i := range s.files[h] {
@@ -141,7 +142,7 @@ func (s *samples) mostOf(wanted []uint32, bytes int64) (file int32, count int) {
 	}
 	file = -1
 	for i, n := range counts {
-		if fits := bytes+s.old.size(s.names[i]) <= maxNeighbours; fits && (n > count || n == count && i < file) {
+		if fits := s.old.size(s.names[i]) <= room; fits && (n > count || n == count && i < file) {
 			file, count = i, n
 		}
 	}
