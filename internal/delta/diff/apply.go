@@ -12,8 +12,8 @@ import (
 )
 
 // apply decodes one part.
-func apply(ctx context.Context, old *Content, p *part, w io.Writer) error {
-	base, err := concatenate(old, p.bases)
+func apply(ctx context.Context, from sources, p *part, w io.Writer) error {
+	base, err := concatenate(from, p.bases)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,11 @@ func Create(ctx context.Context, old, next *Content, limits Limits) (*Patch, err
 }
 
 func createFile(ctx context.Context, old, next *Content, from, to string, limits Limits) (*Patch, error) {
-	p, err := best(ctx, old, next, to, [][]string{{from}}, limits)
+	data, err := next.read(to)
+	if err != nil {
+		return nil, err
+	}
+	p, err := best(ctx, sources{old}, data, channel.Blob{SHA256: to, Length: int64(len(data))}, [][]string{{from}}, limits)
 	if err != nil {
 		return nil, err
 	}

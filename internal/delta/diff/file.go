@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/fairlead-dev/fairlead/channel"
@@ -46,30 +47,26 @@ func candidates() []candidate {
 // worthless is how small a part is, in bytes, that no other way is tried for.
 const worthless = 256
 
-// best tries the ways to make the file next has under sum, from each of the lists of bases in turn, and returns the smallest
+// best tries the ways to make a file that is data, from each of the lists of bases in turn, and returns the smallest
 // part, which was applied. It does without a base where there is none, or where that may be smaller: no text shrinks to less
 // than a tenth by itself.
-func best(ctx context.Context, old, next *Content, sum string, bases [][]string, limits Limits) (*part, error) {
-	size := next.size(sum)
+func best(ctx context.Context, from sources, data []byte, file channel.Blob, bases [][]string, limits Limits) (*part, error) {
+	size := file.Length
 	if need := zprefix.Memory(0, size); need > limits.Memory {
 		return nil, &LimitError{"memory to compress a file", need, limits.Memory}
-	}
-	data, err := next.read(sum)
-	if err != nil {
-		return nil, err
 	}
 	var won *part
 	for _, names := range append(slices.Clone(bases), nil) {
 		if won != nil && (won.cost() <= worthless || names == nil && int64(won.cost()) < size/10) {
 			continue
 		}
-		parts, err := ways(ctx, old, names, data, limits)
+		parts, err := ways(ctx, from, names, data, limits)
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range parts {
 			if p.memory <= limits.Apply && (won == nil || p.cost() < won.cost()) {
-				p.sum, p.length = sum, size
+				p.sum, p.length = file.SHA256, size
 				won = p
 			}
 		}
@@ -77,18 +74,18 @@ func best(ctx context.Context, old, next *Content, sum string, bases [][]string,
 	if won == nil {
 		return nil, &LimitError{"memory to apply a patch", size, limits.Apply}
 	}
-	return won, check(ctx, old, won)
+	return won, check(ctx, from, won)
 }
 
 // ways makes data of the concatenation of the bases named in every format that can.
-func ways(ctx context.Context, old *Content, names []string, data []byte, limits Limits) ([]*part, error) {
+func ways(ctx context.Context, from sources, names []string, data []byte, limits Limits) ([]*part, error) {
 	if len(names) == 0 {
 		packed, memory, err := zstdPrefix(ctx, nil, data)
 		return []*part{{format: plain, data: packed, memory: memory}}, err
 	}
 	var total int64
 	for _, name := range names {
-		total += old.size(name)
+		total += from.size(name)
 	}
 	var usable []candidate
 	for _, c := range candidates() {
@@ -99,7 +96,7 @@ func ways(ctx context.Context, old *Content, names []string, data []byte, limits
 	if len(usable) == 0 {
 		return nil, nil
 	}
-	base, err := concatenate(old, names)
+	base, err := concatenate(from, names)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +111,28 @@ func ways(ctx context.Context, old *Content, names []string, data []byte, limits
 	return parts, nil
 }
 
-func concatenate(c *Content, names []string) ([]byte, error) {
+// sources are where bases come from: the old content, and of the next one what was made before.
+type sources []*Content
+
+func (s sources) size(sum string) int64 {
+	for _, c := range s {
+		if c.has(sum) {
+			return c.size(sum)
+		}
+	}
+	return 0
+}
+
+func (s sources) read(sum string) ([]byte, error) {
+	for _, c := range s {
+		if c.has(sum) {
+			return c.read(sum)
+		}
+	}
+	return nil, fs.ErrNotExist
+}
+
+func concatenate(c sources, names []string) ([]byte, error) {
 	if len(names) == 1 {
 		return c.read(names[0])
 	}
@@ -130,9 +148,9 @@ func concatenate(c *Content, names []string) ([]byte, error) {
 }
 
 // check applies a part, as a client does.
-func check(ctx context.Context, old *Content, p *part) error {
+func check(ctx context.Context, from sources, p *part) error {
 	hash := sha256.New()
-	if err := apply(ctx, old, p, hash); err != nil {
+	if err := apply(ctx, from, p, hash); err != nil {
 		return fmt.Errorf("a patch of format %s that was just made cannot be applied: %w", p.format, err)
 	}
 	if got := hex.EncodeToString(hash.Sum(nil)); got != p.sum {

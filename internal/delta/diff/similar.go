@@ -10,7 +10,8 @@ import (
 
 // Names say where a file was, not where its content was: functions move from file to file, and bundlers shuffle
 // modules. So old files are sampled as well: of about every 64th place, chosen by the 32 bytes before it, a hash of them
-// is kept. What a new file shares with old ones shows in how many of its samples they have.
+// is kept. What a new file shares with old ones shows in how many of its samples they have. And new files share content
+// with each other that no old one has (a bundle, and the same again as a module), so those that were made are sampled, too.
 
 const (
 	sampleFiles   = 8        // bases of one file, its old self besides
@@ -23,16 +24,16 @@ const (
 )
 
 type samples struct {
-	old   *Content
 	gear  [256]uint32
 	mask  uint32
-	names []string // SHA-256s of old files
+	names []string // SHA-256s of old files, and of those made
+	sizes map[string]int64
 	files map[uint32][]int32
 }
 
 // sample reads the old files that can be neighbours of what is missing.
 func sample(ctx context.Context, old *Content, missing []channel.File) (*samples, error) {
-	s := &samples{old: old, files: map[uint32][]int32{}}
+	s := &samples{sizes: map[string]int64{}, files: map[uint32][]int32{}}
 	seed := uint32(1)
 	for i := range s.gear {
 		seed ^= seed << 13
@@ -41,13 +42,17 @@ func sample(ctx context.Context, old *Content, missing []channel.File) (*samples
 		s.gear[i] = seed * 0x9e3779b1
 	}
 	var total int64
+	var names []string
 	for sum, size := range old.sizes {
 		if size <= sampleOld {
 			total += size
-			s.names = append(s.names, sum)
+			names = append(names, sum)
 		}
 	}
-	slices.Sort(s.names)
+	for _, f := range missing {
+		total += f.Length
+	}
+	slices.Sort(names)
 	every := uint32(64)
 	for total/int64(every) > maxSamples && every < math.MaxUint32/4 {
 		every *= 2
@@ -56,7 +61,7 @@ func sample(ctx context.Context, old *Content, missing []channel.File) (*samples
 	if len(missing) == 0 {
 		return s, nil
 	}
-	for i, sum := range s.names {
+	for _, sum := range names {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -64,13 +69,20 @@ func sample(ctx context.Context, old *Content, missing []channel.File) (*samples
 		if err != nil {
 			return nil, err
 		}
-		for _, h := range s.of(data) {
-			if known := s.files[h]; len(known) < samplesOfFile && (len(known) == 0 || known[len(known)-1] != int32(i)) {
-				s.files[h] = append(known, int32(i))
-			}
-		}
+		s.add(sum, data)
 	}
 	return s, nil
+}
+
+// add samples a file.
+func (s *samples) add(sum string, data []byte) {
+	i := int32(len(s.names))
+	s.names, s.sizes[sum] = append(s.names, sum), int64(len(data))
+	for _, h := range s.of(data) {
+		if known := s.files[h]; len(known) < samplesOfFile && (len(known) == 0 || known[len(known)-1] != i) {
+			s.files[h] = append(known, i)
+		}
+	}
 }
 
 // of returns the samples of data. A shift by one bit for every byte has forgotten a byte after 32.
@@ -88,28 +100,24 @@ func (s *samples) of(data []byte) []uint32 {
 
 // basesOf lists the lists of bases that are worth trying for a file: its old self, if there is one, and that after old
 // files that share content with it.
-func (s *samples) basesOf(ctx context.Context, next *Content, f channel.File, self string) ([][]string, error) {
+func (s *samples) basesOf(f channel.File, data []byte, self string) [][]string {
 	var lists [][]string
 	if self != "" {
 		lists = append(lists, []string{self})
 	}
-	if f.Length > sampleOld || ctx.Err() != nil {
-		return lists, nil
-	}
-	data, err := next.read(f.SHA256)
-	if err != nil {
-		return nil, err
+	if f.Length > sampleOld {
+		return lists
 	}
 	neighbours := s.neighbours(s.of(data), self, min(maxNeighbours, spareBase+16*f.Length))
 	if len(neighbours) == 0 {
-		return lists, nil
+		return lists
 	}
 	// What comes last is nearest, and near matches are the cheapest.
 	slices.Reverse(neighbours)
 	if self != "" {
 		neighbours = append(neighbours, self)
 	}
-	return append(lists, neighbours), nil
+	return append(lists, neighbours)
 }
 
 // neighbours picks old files, each for having the most of the samples that those before it have not.
@@ -126,7 +134,7 @@ func (s *samples) neighbours(wanted []uint32, self string, most int64) []string 
 			break
 		}
 		picked = append(picked, s.names[file])
-		bytes += s.old.size(s.names[file])
+		bytes += s.sizes[s.names[file]]
 		wanted = s.without(wanted, file)
 	}
 	return picked
@@ -142,7 +150,7 @@ func (s *samples) mostOf(wanted []uint32, room int64) (file int32, count int) {
 	}
 	file = -1
 	for i, n := range counts {
-		if fits := s.old.size(s.names[i]) <= room; fits && (n > count || n == count && i < file) {
+		if fits := s.sizes[s.names[i]] <= room; fits && (n > count || n == count && i < file) {
 			file, count = i, n
 		}
 	}

@@ -42,13 +42,20 @@ func createTree(ctx context.Context, old, next *Content, limits Limits) (*Patch,
 	var parts []*part
 	var memory int64
 	for _, f := range missing {
-		bases, err := similar.basesOf(ctx, next, f, pairs[f.SHA256])
+		data, err := next.read(f.SHA256)
 		if err != nil {
 			return nil, err
 		}
-		p, err := best(ctx, old, next, f.SHA256, bases, limits)
+		bases := similar.basesOf(f, data, pairs[f.SHA256])
+		if f.SHA256 == next.program && old.program != "" {
+			bases = [][]string{{old.program}} // an installation of the program alone has no other
+		}
+		p, err := best(ctx, sources{old, next}, data, f.Blob, bases, limits)
 		if err != nil {
 			return nil, err
+		}
+		if f.Length <= sampleOld && f.SHA256 != next.program {
+			similar.add(f.SHA256, data)
 		}
 		memory = max(memory, p.memory)
 		parts = append(parts, p)
