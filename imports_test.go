@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"":                            {},
 	"channel":                     {},
 	"internal/archive":            {"channel"},
+	"internal/delta":              {"channel"},
 	"internal/disk":               {},
 	"internal/filelock":           {},
 	"internal/trust":              {"internal/disk", "internal/filelock"},
@@ -31,7 +32,7 @@ var mayImport = map[string][]string{
 	"internal/disk/crashfs":       {"internal/disk"},
 	"internal/killpoint":          {},
 	"internal/preflight":          {},
-	"update":                      {"channel", "license", "internal/trust", "internal/archive", "internal/disk", "internal/filelock", "internal/preflight"},
+	"update":                      {"channel", "license", "internal/trust", "internal/archive", "internal/delta", "internal/disk", "internal/filelock", "internal/preflight"},
 	"update/installertest":        {"channel", "update"},
 	"tufrepo":                     {"channel", "internal/archive", "internal/disk", "internal/filelock"},
 	"cmd/publish":                 {"cmd/publish/internal/cli"},
@@ -47,8 +48,9 @@ var mayImport = map[string][]string{
 var mayNotReach = map[string][]string{
 	"channel":        {"net", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "flag", "testing"},
 	"license":        {"net/http", "github.com/theupdateframework/", "github.com/sigstore/", "flag", "testing"},
+	"internal/delta": {"net", "os/exec", "flag", "testing", module + "/internal/delta/diff"},
 	"internal/trust": {module + "/license", module + "/update", module + "/tufrepo", "flag", "testing"},
-	"update":         {module + "/tufrepo", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
+	"update":         {module + "/tufrepo", module + "/internal/delta/diff", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
 	"tufrepo":        {module + "/update", module + "/internal/trust", module + "/license", "testing"},
 }
 
