@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"":                            {},
 	"channel":                     {},
 	"internal/archive":            {"channel"},
-	"internal/delta":              {"channel"},
+	"internal/delta":              {"channel", "internal/delta/reloc"},
 	"internal/disk":               {},
 	"internal/filelock":           {},
 	"internal/trust":              {"internal/disk", "internal/filelock"},
