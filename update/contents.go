@@ -89,7 +89,7 @@ func (c *contents) copy(f channel.File, p place, out disk.File, buf []byte) erro
 // make follows a recipe.
 func (c *contents) make(ctx context.Context, f channel.File, r recipe, out io.Writer) error {
 	if f.Length != r.Length {
-		return &patchError{r.of, fmt.Errorf("makes %d bytes of %s, %d are signed", r.Length, f.Path, f.Length)}
+		return &patchError{r.of, &delta.FormatError{Format: r.Format, Err: fmt.Errorf("it makes %d bytes of %s, %d are signed", r.Length, f.Path, f.Length)}}
 	}
 	p := delta.Patch{Format: r.Format, Body: r.body, Length: r.Length, Memory: c.memory}
 	for _, sum := range r.Bases {
