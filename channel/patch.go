@@ -44,7 +44,10 @@ type Patch struct {
 	Program string      `json:"program,omitempty"`
 	Format  PatchFormat `json:"format"`
 	Blob
-	Memory int64 `json:"memory"` // bytes that applying it takes at most, besides the program's own
+	// ToLength is the length of To, if that is one file and Format is not Tree, which has it inside. Without it the patch
+	// is used only where To is the release itself.
+	ToLength int64 `json:"to_length,omitempty"`
+	Memory   int64 `json:"memory"` // bytes that applying it takes at most, besides the program's own
 }
 
 // ContentDigest identifies what files hold, whatever they are called and wherever they are: the SHA-256 of a single file
@@ -136,8 +139,11 @@ func (p *Patch) validate(what string) error {
 			return &InvalidError{what, fmt.Sprintf("%s %q is not 64 lower-case hex digits", name, sum)}
 		}
 	}
-	if p.Format == "" || p.From == p.To || p.Memory < 0 || p.Memory >= 1<<53 {
-		return &InvalidError{what, "has no format, leads nowhere, or needs an impossible amount of memory"}
+	if p.Format == "" || p.From == p.To {
+		return &InvalidError{what, "has no format, or leads nowhere"}
+	}
+	if p.Memory < 0 || p.Memory >= 1<<53 || p.ToLength < 0 || p.ToLength >= 1<<53 {
+		return &InvalidError{what, "needs an impossible amount of memory, or makes an impossible length"}
 	}
 	return nil
 }

@@ -203,7 +203,7 @@ func (u *Updater) Confirm(ctx context.Context) error {
 		return nil
 	}
 	from, to := j.From, j.To
-	j.Phase, j.Current, j.Previous, j.From, j.To, j.Starts, j.Vetoes = idle, to, from, nil, nil, 0, 0
+	j.Phase, j.Current, j.Previous, j.From, j.To, j.Starts, j.Vetoes, j.Patches = idle, to, from, nil, nil, 0, 0, nil
 	if err := u.writeJournal(j); err != nil {
 		return err
 	}

@@ -93,6 +93,15 @@ func (b Bundle) Unpack(ctx context.Context, a *channel.Artifact, blob, into stri
 	return stageTree(ctx, b.disk(), a, b.Program, blob, into)
 }
 
+func (b Bundle) assemble(ctx context.Context, a *channel.Artifact, from *contents, into string) (Staged, error) {
+	return patchTree(ctx, b.disk(), a, b.Program, from, into)
+}
+
+func (b Bundle) base() (folder string, files tree, err error) {
+	files, err = scanFolder(b.disk(), b.Path)
+	return b.Path, files, err
+}
+
 // Digest implements Installer. What is in place has its digest as long as its program is the one of that version, and no
 // other version has that program and more of the other files: programs write into their own folders, and users do.
 func (b Bundle) Digest(path string) (string, error) {

@@ -54,14 +54,19 @@ type Update struct {
 	Release  channel.Release
 	Manifest *channel.Manifest
 	Artifact *channel.Artifact // for this platform
-	Size     int64             // bytes to download
+	Size     int64             // bytes of the whole artifact
+	// Download is how many bytes Stage is likely to download: patches to the version in place, if there are any that are
+	// worth it, or the whole. What has been downloaded before counts.
+	Download int64
 
+	patches *channel.Patches  // to this release, if they are known
+	steps   []channel.Patch   // that are likely to be taken; nil: the whole artifact
 	checked time.Time         // as judged
 	running *channel.Artifact // of the version in place, if its file list is needed and known
 }
 
 // Check reads the repository and decides. It downloads signed metadata and, when there is something to install, the
-// release's manifest; it changes nothing but the trust store.
+// release's manifest and its list of patches, if it has one; it changes nothing but the trust store.
 //
 // The error is nil when a decision was made, whatever it is. With outcome Stale it is an [*ExpiredError]; with
 // outcome Failed, a [*VerifyError], [*RollbackError], [*SourceError], [*StoreError], [*StateError] or
@@ -112,11 +117,17 @@ func (u *Updater) check(ctx context.Context) Decision {
 func (u *Updater) foresee(ctx context.Context, view *trust.View, j *journal, d *Decision) {
 	if errors.As(u.preflight(ctx, d.Update), &d.Obstacle) && d.Obstacle.Obstacle.lasts() {
 		d.Outcome = Managed
+		return
 	}
 	if _, ok := u.installer.(treeInstaller); ok && d.Plan.Running != nil && j.Current == nil {
 		if running, err := u.prepare(ctx, view, *d.Plan.Running); err == nil {
 			d.Update.running = running.Artifact
 		}
+	}
+	u.foreseePatches(ctx, j, d.Update)
+	if d.Obstacle != nil && d.Obstacle.Obstacle == NoSpace && d.Update.steps != nil { // patches may need less
+		d.Obstacle = nil
+		_ = errors.As(u.preflight(ctx, d.Update), &d.Obstacle)
 	}
 }
 
@@ -202,7 +213,7 @@ func (u *Updater) prepare(ctx context.Context, view *trust.View, r channel.Relea
 	if denial != nil {
 		return nil, &VerifyError{File: target.Path, Err: fmt.Errorf("the channel lists this platform, the manifest does not: %s", denial.Detail)}
 	}
-	return &Update{Release: r, Manifest: m, Artifact: a, Size: a.Length, checked: view.Time()}, nil
+	return &Update{Release: r, Manifest: m, Artifact: a, Size: a.Length, Download: a.Length, checked: view.Time()}, nil
 }
 
 // Notes fetches the release notes: at most 1 MiB of verified bytes, and their media type. Without notes it returns "".
@@ -228,7 +239,7 @@ func (d Decision) String() string {
 	case UpToDate:
 		b.WriteString("up to date")
 	case Available:
-		fmt.Fprintf(&b, "version %s is available (%d bytes)", d.Plan.Target().Version, d.Update.Size)
+		fmt.Fprintf(&b, "version %s is available (%d bytes)", d.Plan.Target().Version, d.Update.Download)
 		if len(d.Plan.Steps) > 1 {
 			fmt.Fprintf(&b, ", in %d steps, the first to %s", len(d.Plan.Steps), d.Plan.Steps[0].Version)
 		}

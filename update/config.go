@@ -40,6 +40,10 @@ type Config struct {
 	// there.
 	Dir string
 
+	// MaxPatchMemory is how many bytes applying a patch may take. One that needs more is not downloaded. 0: 1 GiB;
+	// negative: there are no patches, and every update is downloaded as a whole.
+	MaxPatchMemory int64
+
 	Wishes Wishes
 	Trial  Trial
 	Trust  Trust
@@ -114,6 +118,7 @@ const (
 	defaultHealthy = time.Minute
 	defaultProbe   = 15 * time.Second
 	defaultStall   = 30 * time.Second
+	defaultMemory  = 1 << 30
 )
 
 // A Source is where a repository's files come from: [HTTP], [FS], [Mirrors], or one of the app's own. No source is
@@ -131,7 +136,8 @@ type Updater struct {
 	dir       string
 	disk      disk.FS
 	installer Installer
-	started   string // the program that this process was started from
+	patcher   patcher // nil: there are no patches
+	started   string  // the program that this process was started from
 	trust     *trust.Client
 	log       *slog.Logger
 
@@ -202,6 +208,9 @@ func (u *Updater) setDefaults() {
 	if c.Trust.StallTimeout <= 0 {
 		c.Trust.StallTimeout = defaultStall
 	}
+	if c.MaxPatchMemory == 0 {
+		c.MaxPatchMemory = defaultMemory
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -234,6 +243,7 @@ func (u *Updater) findHome() error {
 		// An app may have made one of ours a part of its own, which is not to be replaced by that part.
 		if with := i.on(u.disk, u); reflect.TypeOf(with) == reflect.TypeOf(u.installer) {
 			u.installer = with
+			u.patcher, _ = with.(patcher)
 		}
 	}
 	if h, ok := u.installer.(homer); ok && u.dir == "" {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+
+	"github.com/fairlead-dev/fairlead/internal/delta"
 )
 
 // errorClass puts an error into one word for reports: nothing of its text leaves the machine.
@@ -19,10 +21,19 @@ func errorClass(err error) string {
 		channel  *NoChannelError
 		obstacle *PreflightError
 		hook     *HookError
+		format   *delta.FormatError
+		memory   *delta.MemoryError
+		base     *baseError
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "cancelled"
+	case errors.As(err, &base):
+		return "base"
+	case errors.As(err, &format):
+		return "patch"
+	case errors.As(err, &memory):
+		return "memory"
 	case errors.As(err, &verify):
 		return "verify"
 	case errors.As(err, &rollback):

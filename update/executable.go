@@ -59,6 +59,32 @@ func (e Executable) Unpack(ctx context.Context, a *channel.Artifact, blob, into 
 	} else if err := e.extract(ctx, a, blob, path); err != nil {
 		return Staged{}, err
 	}
+	return e.stagedAs(want, path)
+}
+
+// assemble makes the program alone, whatever else the artifact has.
+func (e Executable) assemble(ctx context.Context, a *channel.Artifact, from *contents, into string) (Staged, error) {
+	path := filepath.Join(into, filepath.Base(e.Path))
+	out, err := e.disk().Create(path)
+	if err != nil {
+		return Staged{}, &StateError{path, err}
+	}
+	err = from.write(ctx, a.Program(), out, make([]byte, copyBuffer))
+	if err = errors.Join(err, out.Close()); err != nil {
+		return Staged{}, stagedError(ctx, path, err)
+	}
+	return e.stagedAs(a.Program(), path)
+}
+
+func (e Executable) base() (folder string, files tree, err error) {
+	f := channel.File{Path: filepath.Base(e.Path)}
+	f.SHA256, f.Length, err = hashFile(e.disk(), e.Path, make([]byte, copyBuffer))
+	return filepath.Dir(e.Path), tree{f}, err
+}
+
+// stagedAs makes a staged program durable, and tells what it is.
+func (e Executable) stagedAs(want channel.File, path string) (Staged, error) {
+	into := filepath.Dir(path)
 	if err := errors.Join(e.disk().Chmod(path, fs.FileMode(want.Mode)|0o700), disk.SyncFile(e.disk(), path), e.disk().SyncDir(into)); err != nil {
 		return Staged{}, &StateError{path, err}
 	}

@@ -64,6 +64,14 @@ type (
 	cleaner interface {
 		Clean(needed []string, discard func(folder, digest string) error) (kept []string, err error)
 	}
+	// patcher makes a new version out of the one in place. Only our own installers are asked, not those that have one of them
+	// as a part: what they unpack may be something else. Without it, everything is downloaded.
+	patcher interface {
+		// base returns the folder of the version in place and its files as they are now, hashed.
+		base() (folder string, files tree, err error)
+		// assemble is Unpack with files that come from elsewhere. Other errors than those of Unpack are the patches'.
+		assemble(ctx context.Context, a *channel.Artifact, from *contents, into string) (Staged, error)
+	}
 	// Hold marks the version in place as in use by this process, until it ends.
 	holder interface {
 		Hold() (release func(), err error)

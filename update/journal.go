@@ -49,18 +49,19 @@ type failure struct {
 
 // journal is the only authority about the state of an installation. It is one file, replaced as a whole.
 type journal struct {
-	Phase    phase     `json:"phase"`
-	From     *version  `json:"from,omitempty"`     // in place before; set while applying, trial, reverting
-	To       *version  `json:"to,omitempty"`       // the new one; set from staged to reverting
-	Folder   string    `json:"folder,omitempty"`   // of Staged, below the staging folder
-	Staged   *Staged   `json:"staged,omitempty"`   // of To, paths below Folder; set while staged and applying
-	Starts   int       `json:"starts,omitempty"`   // of To, not confirmed
-	Reason   string    `json:"reason,omitempty"`   // why reverting
-	Current  *version  `json:"current,omitempty"`  // what is in place, if it came by update
-	Previous *version  `json:"previous,omitempty"` // what Rollback goes back to; its files are at previousName, or set aside while applying
-	Failures []failure `json:"failures,omitempty"`
-	Undone   *undone   `json:"undone,omitempty"` // a rollback that Hooks.AfterRollback is to be told
-	Vetoes   int       `json:"vetoes,omitempty"` // releases in a row that Hooks.Healthy has made this installation leave
+	Phase    phase         `json:"phase"`
+	From     *version      `json:"from,omitempty"`     // in place before; set while applying, trial, reverting
+	To       *version      `json:"to,omitempty"`       // the new one; set from staged to reverting
+	Folder   string        `json:"folder,omitempty"`   // of Staged, below the staging folder
+	Staged   *Staged       `json:"staged,omitempty"`   // of To, paths below Folder; set while staged and applying
+	Starts   int           `json:"starts,omitempty"`   // of To, not confirmed
+	Reason   string        `json:"reason,omitempty"`   // why reverting
+	Current  *version      `json:"current,omitempty"`  // what is in place, if it came by update
+	Previous *version      `json:"previous,omitempty"` // what Rollback goes back to; its files are at previousName, or set aside while applying
+	Failures []failure     `json:"failures,omitempty"`
+	Undone   *undone       `json:"undone,omitempty"`  // a rollback that Hooks.AfterRollback is to be told
+	Patches  []failedPatch `json:"patches,omitempty"` // that could not be used; forgotten when an update is confirmed
+	Vetoes   int           `json:"vetoes,omitempty"`  // releases in a row that Hooks.Healthy has made this installation leave
 }
 
 // undone is a rollback: from the version that was left to the one that came back.

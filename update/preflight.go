@@ -125,7 +125,10 @@ func (u *Updater) preflight(ctx context.Context, up *Update) error {
 			return err
 		}
 	}
-	return u.checkSpace(a)
+	if up == nil {
+		return nil
+	}
+	return u.checkSpace(a, up.steps)
 }
 
 // place is the folder in which an exchange happens.
@@ -136,25 +139,24 @@ func (u *Updater) place() string {
 	return filepath.Dir(u.program())
 }
 
-// checkSpace counts the download, as far as it is still to be made, what it unpacks to, and a margin. What is in place now
-// takes no more space when it is kept.
-func (u *Updater) checkSpace(a *channel.Artifact) error {
-	if a == nil {
-		return nil
-	}
+// checkSpace counts the download, as far as it is still to be made, what it unpacks to or is patched to, and a margin. What
+// is in place now takes no more space when it is kept. steps is nil for the whole artifact.
+func (u *Updater) checkSpace(a *channel.Artifact, steps []channel.Patch) error {
 	need := int64(spaceMargin) + reserveSize
-	if a.Format != channel.Raw { // which is installed as it is
+	if a.Format != channel.Raw || steps != nil { // else it is installed as it was downloaded
 		for _, f := range a.Files {
 			need += f.Length
 		}
 	}
-	need += a.Length + need/20
-	if part, err := u.disk.Lstat(u.path(stagingName, a.SHA256+partSuffix)); err == nil {
-		need -= min(part.Size(), a.Length)
+	need += need / 20
+	for i, p := range steps {
+		need += u.missing(p.Blob)
+		if i < len(steps)-1 {
+			need += p.ToLength // of a tree it is not known yet, see makeAll
+		}
 	}
-	free, err := preflight.Free(u.dir)
-	if err == nil && free < need {
-		return &PreflightError{Obstacle: NoSpace, Path: u.dir, Need: need, Free: free}
+	if steps == nil {
+		need += u.missing(a.Blob)
 	}
-	return nil
+	return u.checkFree(need)
 }

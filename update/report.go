@@ -8,14 +8,16 @@ type Reporter interface {
 
 // The events and their fields. "from" and "to" are versions, "code" is a channel.Reason or an error class.
 const (
-	EventChecked    = "update.checked"     // outcome
-	EventWithheld   = "update.withheld"    // to, code
-	EventFailed     = "update.failed"      // stage (check, stage, probe, apply, rollback), code; to if known
-	EventStaged     = "update.staged"      // from, to
-	EventApplied    = "update.applied"     // from, to
-	EventConfirmed  = "update.confirmed"   // from, to
-	EventRolledBack = "update.rolled_back" // from (the version left), to, code (trial, app, health)
-	EventRescued    = "update.rescued"     // files: how many of the user's were kept from a folder that was removed
+	EventChecked  = "update.checked"  // outcome
+	EventWithheld = "update.withheld" // to, code
+	EventFailed   = "update.failed"   // stage (check, stage, probe, apply, rollback), code; to if known
+	EventStaged   = "update.staged"   // from, to
+	// a patch could not be used, and the whole is downloaded instead: to, code
+	EventPatchFailed = "update.patch_failed"
+	EventApplied     = "update.applied"     // from, to
+	EventConfirmed   = "update.confirmed"   // from, to
+	EventRolledBack  = "update.rolled_back" // from (the version left), to, code (trial, app, health)
+	EventRescued     = "update.rescued"     // files: how many of the user's were kept from a folder that was removed
 )
 
 func (u *Updater) event(name string, fields map[string]string) {

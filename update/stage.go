@@ -24,6 +24,7 @@ type Step string
 const (
 	Downloading Step = "downloading"
 	Unpacking   Step = "unpacking"
+	Patching    Step = "patching" // instead of unpacking
 	Probing     Step = "probing"
 )
 
@@ -165,7 +166,7 @@ func (u *Updater) freshFolder(up *Update) (string, error) {
 	if err := disk.MkdirAll(u.disk, u.path(stagingName), 0o700); err != nil {
 		return "", &StateError{u.path(stagingName), err}
 	}
-	u.clearStaging(up.Artifact.SHA256 + partSuffix)
+	u.clearStaging(up.parts())
 	if err := u.keepReserve(); err != nil {
 		return "", err
 	}
@@ -183,6 +184,36 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 			return st, nil
 		}
 	}
+	st, failed := u.stagePatched(ctx, up, folder, progress)
+	none := errors.Is(failed, errNoWay)
+	switch {
+	case failed == nil:
+		u.dropPatches(up, nil)
+		return st, nil
+	case ctx.Err() != nil && !none: // downloads are good
+		return st, failed
+	case !none:
+		u.notePatchFailure(up, failed)
+		err := errors.Join(u.disk.RemoveAll(folder), u.disk.Mkdir(folder, 0o700))
+		if err != nil {
+			return st, &StateError{folder, err}
+		}
+		if err := u.checkSpace(up.Artifact, nil); err != nil {
+			return st, err
+		}
+	}
+	st, err := u.stageWhole(ctx, up, folder, progress)
+	if !none {
+		u.rememberPatch(ctx, up, failed, err)
+	}
+	if err == nil {
+		u.dropPatches(up, failed)
+	}
+	return st, err
+}
+
+// stageWhole downloads the whole artifact and unpacks it.
+func (u *Updater) stageWhole(ctx context.Context, up *Update, folder string, progress func(Progress)) (Staged, error) {
 	blob, err := u.downloadBlob(ctx, up.Artifact.Blob, func(done int64) { progress(Progress{Downloading, done, up.Artifact.Length}) })
 	if err != nil {
 		return Staged{}, err
@@ -202,6 +233,17 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 }
 
 const partSuffix = ".part"
+
+// parts are the names of downloads that an update can go on with.
+func (up *Update) parts() map[string]bool {
+	names := map[string]bool{up.Artifact.SHA256 + partSuffix: true}
+	if up.patches != nil {
+		for _, p := range up.patches.Patches {
+			names[p.SHA256+partSuffix] = true
+		}
+	}
+	return names
+}
 
 // badRelease marks a failure of the release itself: its bytes are what was signed, and they do not work here.
 type badRelease struct{ error }
@@ -240,14 +282,14 @@ func (u *Updater) openPart(path string) (disk.File, error) {
 }
 
 // clearStaging removes what earlier attempts left in the staging folder, but for keep and what the journal names.
-func (u *Updater) clearStaging(keep string) {
+func (u *Updater) clearStaging(keep map[string]bool) {
 	named := ""
 	if j, err := u.readJournal(); err == nil && j.Staged != nil {
 		named = j.Folder
 	}
 	entries, _ := u.disk.ReadDir(u.path(stagingName))
 	for _, e := range entries {
-		if e.Name() != keep && e.Name() != named {
+		if !keep[e.Name()] && e.Name() != named {
 			_ = u.disk.RemoveAll(u.path(stagingName, e.Name()))
 		}
 	}

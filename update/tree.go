@@ -220,12 +220,22 @@ func (t tree) index() map[string]channel.File {
 
 // unpackTree writes t, which lies below top in the archive, into the folder at path, which it makes, and makes it
 // durable. What is in the archive and not in t, or the other way round, is an error.
-func unpackTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, t tree, top, blob, path string) (err error) {
+func unpackTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, t tree, top, blob, path string) error {
 	in, err := fsys.Open(blob)
 	if err != nil {
 		return &StateError{blob, err}
 	}
 	defer func() { _ = in.Close() }()
+	return fillTree(ctx, fsys, t, top, path, func(u *unpacking) error { return u.read(ctx, a, in) })
+}
+
+// assembleTree is unpackTree with files that come from elsewhere than an archive.
+func assembleTree(ctx context.Context, fsys disk.FS, t tree, from *contents, path string) error {
+	return fillTree(ctx, fsys, t, "", path, func(u *unpacking) error { return u.gather(ctx, t, from) })
+}
+
+// fillTree makes a folder that holds exactly t, durably.
+func fillTree(ctx context.Context, fsys disk.FS, t tree, top, path string, fill func(*unpacking) error) error {
 	if err := fsys.Mkdir(path, 0o700); err != nil {
 		return &StateError{path, err}
 	}
@@ -238,15 +248,10 @@ func unpackTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, t tree, 
 	for _, f := range t {
 		u.wanted[f.Path] = f
 	}
-	err = u.read(ctx, a, in)
-	if err == nil {
+	if err = fill(u); err == nil {
 		err = u.finish()
 	}
-	var wrong *VerifyError
-	if err != nil && ctx.Err() == nil && !errors.As(err, &wrong) {
-		return &StateError{path, err}
-	}
-	return err
+	return stagedError(ctx, path, err)
 }
 
 type unpacking struct {
@@ -321,13 +326,40 @@ func (u *unpacking) mkdirs(dir string) error {
 	return errors.Join(u.root.Mkdir(dir, 0o700), u.root.Chmod(dir, 0o755))
 }
 
+// gather fills the folder with what from has.
+func (u *unpacking) gather(ctx context.Context, t tree, from *contents) error {
+	for _, f := range t {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		delete(u.wanted, f.Path)
+		if err := u.mkdirs(path.Dir(f.Path)); err != nil {
+			return err
+		}
+		if f.Link != "" {
+			u.links = append(u.links, f)
+			continue
+		}
+		u.files = append(u.files, f)
+		if err := u.create(f, func(out disk.File) error { return from.write(ctx, f, out, u.buf) }); err != nil {
+			return err
+		}
+		from.note(f.SHA256, u.root, f.Path)
+	}
+	return nil
+}
+
 // write fills one file, and checks it on the way.
 func (u *unpacking) write(f channel.File, content io.Reader) error {
+	return u.create(f, func(out disk.File) error { return copyVerified(out, content, f, u.buf) })
+}
+
+func (u *unpacking) create(f channel.File, fill func(out disk.File) error) error {
 	out, err := u.root.Create(f.Path)
 	if err != nil {
 		return err
 	}
-	err = copyVerified(out, content, f, u.buf)
+	err = fill(out)
 	return errors.Join(err, out.Chmod(installedMode(f)), out.Close())
 }
 

@@ -1,6 +1,7 @@
 package update_test
 
 import (
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -23,6 +24,7 @@ type vendor struct {
 	dir    string // the repository
 	now    time.Time
 	signer *tufrepo.Signer
+	key    crypto.Signer
 }
 
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
@@ -35,7 +37,7 @@ func newVendorTB(t testing.TB) *vendor {
 	require.NoError(t, err)
 	signer, err := tufrepo.NewSigner(key)
 	require.NoError(t, err)
-	v := &vendor{t: t, dir: t.TempDir(), now: start, signer: signer}
+	v := &vendor{t: t, dir: t.TempDir(), now: start, signer: signer, key: key}
 	keys := v.keys()
 	repo, err := tufrepo.Create(t.Context(), tufrepo.Dir(v.dir), tufrepo.CreateConfig{
 		Root: keys, Targets: keys, Snapshot: keys, Timestamp: keys, Now: v.clock,

@@ -119,10 +119,42 @@ func stageTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, program, 
 	if err := unpackTree(ctx, fsys, a, t, top, blob, path); err != nil {
 		return Staged{}, err
 	}
+	return stagedAs(fsys, t, program, into)
+}
+
+// patchTree makes one out of another.
+func patchTree(ctx context.Context, fsys disk.FS, a *channel.Artifact, program string, from *contents, into string) (Staged, error) {
+	t, _, err := treeOf(a, program)
+	if err != nil {
+		return Staged{}, err
+	}
+	if err := assembleTree(ctx, fsys, t, from, filepath.Join(into, stagedTree)); err != nil {
+		return Staged{}, err
+	}
+	return stagedAs(fsys, t, program, into)
+}
+
+// stagedAs makes a folder durable, and tells what is in it.
+func stagedAs(fsys disk.FS, t tree, program, into string) (Staged, error) {
+	path := filepath.Join(into, stagedTree)
 	if err := fsys.SyncDir(into); err != nil {
 		return Staged{}, &StateError{into, err}
 	}
 	return Staged{Path: path, Program: filepath.Join(path, filepath.FromSlash(program)), Digest: t.digest()}, nil
+}
+
+func (v Versions) assemble(ctx context.Context, a *channel.Artifact, from *contents, into string) (Staged, error) {
+	return patchTree(ctx, v.disk(), a, v.Program, from, into)
+}
+
+func (v Versions) base() (folder string, files tree, err error) {
+	name, err := v.read(v.pointer())
+	if err != nil {
+		return v.pointer(), nil, err
+	}
+	folder = v.folder(name)
+	files, err = scanFolder(v.disk(), folder)
+	return folder, files, err
 }
 
 // Find implements an optional method of Installer: a version that is still here need not be downloaded. What Exchange
