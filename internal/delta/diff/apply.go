@@ -1,35 +1,53 @@
 package diff
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"os"
 
-	"github.com/klauspost/compress/zstd"
-
-	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/delta"
 )
 
-// apply decodes one part.
+// apply makes a file of a part, as a client does, and in the memory that the part says.
 func apply(ctx context.Context, from sources, p *part, w io.Writer) error {
-	base, err := concatenate(from, p.bases)
-	if err != nil {
-		return err
-	}
-	switch p.format {
-	case plain, channel.ZstdPrefix:
-		options := []zstd.DOption{zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(1 << 31)}
-		if len(base) > 0 {
-			options = append(options, zstd.WithDecoderDictRaw(0, base))
-		}
-		dec, err := zstd.NewReader(bytes.NewReader(p.data), options...)
+	patch := delta.Patch{Format: p.format, Body: section(p.data), Length: p.length, Memory: p.memory}
+	for _, sum := range p.bases {
+		f, size, err := from.open(sum)
 		if err != nil {
 			return err
 		}
-		defer dec.Close()
-		_, err = io.Copy(w, &contextReader{ctx, io.LimitReader(dec, p.length+1)})
-		return err
+		defer func() { _ = f.Close() }()
+		patch.Bases = append(patch.Bases, io.NewSectionReader(f, 0, size))
 	}
-	return fmt.Errorf("format %q is not known", p.format)
+	return delta.Apply(ctx, w, patch)
+}
+
+// checkTree reads the index of a tree, and holds it against what was written.
+func checkTree(data []byte, parts []*part) error {
+	t, err := delta.OpenTree(section(data))
+	if err != nil {
+		return fmt.Errorf("a patch that was just made cannot be read: %w", err)
+	}
+	if len(t.Files) != len(parts) {
+		return fmt.Errorf("a patch that was just made has %d files instead of %d", len(t.Files), len(parts))
+	}
+	for i, f := range t.Files {
+		body, err := io.ReadAll(t.Part(f))
+		if err != nil || f.SHA256 != parts[i].sum || string(body) != string(parts[i].data) {
+			return fmt.Errorf("a patch that was just made has another part for %s", parts[i].sum)
+		}
+	}
+	return nil
+}
+
+// open opens a base.
+func (s sources) open(sum string) (*os.File, int64, error) {
+	for _, c := range s {
+		if c.has(sum) {
+			f, err := os.Open(c.path(sum))
+			return f, c.size(sum), err
+		}
+	}
+	return nil, 0, os.ErrNotExist
 }

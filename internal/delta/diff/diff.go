@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/delta"
 )
 
 // Limits bound what making a patch, and applying it, may take.
@@ -55,7 +56,7 @@ func createFile(ctx context.Context, old, next *Content, from, to string, limits
 	if err != nil {
 		return nil, err
 	}
-	if p.format == plain {
+	if p.format == delta.Whole {
 		p.format = channel.ZstdPrefix // which need not make use of its base
 	}
 	return &Patch{Format: p.format, Data: p.data, Memory: p.memory}, nil

@@ -10,11 +10,10 @@ import (
 	"slices"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/delta"
 	"github.com/fairlead-dev/fairlead/internal/delta/diff/zprefix"
+	"github.com/fairlead-dev/fairlead/internal/delta/reloc/relocdiff"
 )
-
-// plain is the format of a part without a base: a Zstandard frame.
-const plain channel.PatchFormat = "zstd"
 
 // A part makes one file.
 type part struct {
@@ -31,18 +30,22 @@ func (p *part) cost() int { return len(p.data) + 40*len(p.bases) }
 
 // A candidate is one way to make a file of a base.
 type candidate struct {
-	format channel.PatchFormat
-	single bool                         // takes one base only
-	needs  func(base, next int64) int64 // bytes of memory to make it
-	fits   func(base, next int64) bool  // whether the format can hold it
-	make   func(ctx context.Context, base, next []byte) (data []byte, memory int64, err error)
+	format  channel.PatchFormat
+	single  bool                                // takes one base only
+	needs   func(base, next int64) int64        // bytes of memory to make it
+	fits    func(base, next int64) bool         // whether the format can hold it
+	hopeful func(next []byte, sofar *part) bool // whether it may be smaller than what another one came to; nil is nothing
+	make    func(ctx context.Context, base, next []byte) (data []byte, memory int64, err error)
 }
 
 func candidates() []candidate {
 	return []candidate{
-		{format: channel.ZstdPrefix, needs: zprefix.Memory, fits: zstdFits, make: zstdPrefix},
+		{channel.Reloc, true, relocNeeds, relocFits, always, relocdiff.Create},
+		{channel.ZstdPrefix, false, zprefix.Memory, zstdFits, zstdHopeful, zstdPrefix},
 	}
 }
+
+func always([]byte, *part) bool { return true }
 
 // worthless is how small a part is, in bytes, that no other way is tried for.
 const worthless = 256
@@ -52,7 +55,7 @@ const worthless = 256
 // than a tenth by itself.
 func best(ctx context.Context, from sources, data []byte, file channel.Blob, bases [][]string, limits Limits) (*part, error) {
 	size := file.Length
-	if need := zprefix.Memory(0, size); need > limits.Memory {
+	if need := wholeNeeds(size); need > limits.Memory {
 		return nil, &LimitError{"memory to compress a file", need, limits.Memory}
 	}
 	var won *part
@@ -80,8 +83,8 @@ func best(ctx context.Context, from sources, data []byte, file channel.Blob, bas
 // ways makes data of the concatenation of the bases named in every format that can.
 func ways(ctx context.Context, from sources, names []string, data []byte, limits Limits) ([]*part, error) {
 	if len(names) == 0 {
-		packed, memory, err := zstdPrefix(ctx, nil, data)
-		return []*part{{format: plain, data: packed, memory: memory}}, err
+		packed, memory, err := zstdWhole(ctx, data)
+		return []*part{{format: delta.Whole, data: packed, memory: memory}}, err
 	}
 	var total int64
 	for _, name := range names {
@@ -101,12 +104,20 @@ func ways(ctx context.Context, from sources, names []string, data []byte, limits
 		return nil, err
 	}
 	var parts []*part
+	var smallest *part
 	for _, c := range usable {
+		if !c.hopeful(data, smallest) {
+			continue
+		}
 		patch, memory, err := c.make(ctx, base, data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.format, err)
 		}
-		parts = append(parts, &part{format: c.format, bases: names, data: patch, memory: memory})
+		p := &part{format: c.format, bases: names, data: patch, memory: memory}
+		if smallest == nil || p.cost() < smallest.cost() {
+			smallest = p
+		}
+		parts = append(parts, p)
 	}
 	return parts, nil
 }

@@ -61,10 +61,13 @@ func createTree(ctx context.Context, old, next *Content, limits Limits) (*Patch,
 		parts = append(parts, p)
 	}
 	data, err := writeTree(parts)
+	if err == nil {
+		err = checkTree(data, parts)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Patch{Format: channel.Tree, Data: data, Memory: memory + int64(len(parts))*512 + windowSpare}, nil
+	return &Patch{Format: channel.Tree, Data: data, Memory: memory + int64(len(parts))*512 + decoderSpare}, nil
 }
 
 // changed lists the files of next whose content old does not have, each content once: the program first, since an
@@ -105,7 +108,7 @@ func writeTree(parts []*part) ([]byte, error) {
 	if len(text) > maxIndex {
 		return nil, &LimitError{"size of the index of a patch", int64(len(text)), maxIndex}
 	}
-	packed, _, err := zstdPrefix(context.Background(), nil, text)
+	packed, _, err := zstdWhole(context.Background(), text)
 	if err != nil {
 		return nil, err
 	}
