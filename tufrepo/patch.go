@@ -47,6 +47,17 @@ type PatchReport struct {
 // ErrPatchTooLarge is the cause of a [PatchError] where a patch would have saved too little: nothing is wrong then.
 var ErrPatchTooLarge = errors.New("saves too little")
 
+type tooLargeError struct {
+	length, full int64
+	limit        int
+}
+
+func (e *tooLargeError) Error() string {
+	return fmt.Sprintf("would be %d %% of the full download, and %d %% is the limit", (e.length*100+e.full-1)/e.full, e.limit)
+}
+
+func (e *tooLargeError) Is(target error) bool { return target == ErrPatchTooLarge }
+
 // A PatchError says why a patch was left out.
 type PatchError struct {
 	Err  error
@@ -254,11 +265,14 @@ func (w *patcher) patch(ctx context.Context, base *patchBase, old, next *channel
 		return nil, false, err
 	}
 	p := &channel.Patch{From: from, To: to, Format: made.Format, Blob: blobOf(made.Data), Memory: made.Memory}
+	if p.Format != channel.Tree {
+		p.ToLength = next.Program().Length // all of its files are this one
+	}
 	if program := old.Program().SHA256; program != from {
 		p.Program = program
 	}
 	if !w.small(p.Length, next) {
-		return nil, false, fmt.Errorf("would be %d %% of the full download, and %d %% is the limit: %w", p.Length*100/next.Length, w.policy.MaxPercent, ErrPatchTooLarge)
+		return nil, false, &tooLargeError{p.Length, next.Length, w.policy.MaxPercent}
 	}
 	w.made[p.SHA256] = made.Data
 	return p, false, nil

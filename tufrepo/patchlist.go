@@ -5,16 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/fairlead-dev/fairlead/channel"
 )
 
-const (
-	maxSteps   = 4        // patches on the way from one release to another
-	stepCost   = 64 << 10 // bytes that a client counts for each, as package update does
-	maxCarried = 256      // patches of earlier lists in one list
-)
+// maxCarried bounds the patches of earlier lists in one list.
+const maxCarried = 256
 
 // learn looks up the patches of the same release in other channels, which need not be made again.
 func (w *patcher) learn(ctx context.Context) {
@@ -62,36 +60,19 @@ func (w *patcher) carry(ctx context.Context) error {
 	return nil
 }
 
-// A way leads from some content to an artifact of the release.
-type way struct {
-	from  string
-	steps []channel.Patch
-	bytes int64
-	full  int64 // of the artifact
-}
-
-func (w way) cost() int64 { return w.bytes + stepCost*int64(len(w.steps)) }
-
-// cheapest returns those of edges that are part of the cheapest way from some content to an artifact, of ways that save
-// enough.
+// cheapest returns those of edges that are part of the way that clients would take from some older release, the ways that
+// are the least to download first.
 func (w *patcher) cheapest(edges map[[2]string]channel.Patch) []channel.Patch {
-	direct := map[[2]string]bool{}
+	listed := map[[2]string]bool{}
 	for _, p := range w.list {
 		edges[[2]string{p.From, p.To}] = p
-		direct[[2]string{p.From, p.To}] = true
+		listed[[2]string{p.From, p.To}] = true
 	}
-	var ways []way
-	for _, best := range w.ways(edges) {
-		if best.bytes*100 <= best.full*int64(w.policy.MaxPercent) && len(best.steps) > 0 {
-			ways = append(ways, best)
-		}
-	}
-	slices.SortFunc(ways, func(a, b way) int { return cmp.Or(cmp.Compare(a.cost(), b.cost()), cmp.Compare(a.from, b.from)) })
 	var kept []channel.Patch
-	for _, best := range ways {
-		for _, p := range best.steps {
-			if key := [2]string{p.From, p.To}; !direct[key] && len(kept) < maxCarried {
-				direct[key] = true
+	for _, steps := range w.ways(edges) {
+		for _, p := range steps {
+			if key := [2]string{p.From, p.To}; !listed[key] && len(kept) < maxCarried {
+				listed[key] = true
 				kept = append(kept, p)
 			}
 		}
@@ -99,41 +80,34 @@ func (w *patcher) cheapest(edges map[[2]string]channel.Patch) []channel.Patch {
 	return kept
 }
 
-// ways finds the cheapest way from every content that edges start at, in at most maxSteps (Bellman and Ford).
-func (w *patcher) ways(edges map[[2]string]channel.Patch) map[string]way {
-	best := map[string]way{}
+// ways finds the way to each artifact from every content that edges start at.
+func (w *patcher) ways(edges map[[2]string]channel.Patch) [][]channel.Patch {
+	all := &channel.Patches{Patches: slices.Collect(maps.Values(edges))}
+	starts := map[string]bool{}
+	for _, p := range all.Patches {
+		starts[p.From] = true
+	}
+	var ways [][]channel.Patch
+	bytes := func(steps []channel.Patch) (n int64) {
+		for _, p := range steps {
+			n += p.Length
+		}
+		return n
+	}
 	for i := range w.manifest.Artifacts {
 		a := &w.manifest.Artifacts[i]
-		to := channel.ContentDigest(a.Files)
-		if known, ok := best[to]; !ok || a.Length < known.full {
-			best[to] = way{from: to, full: a.Length}
+		q := channel.RouteQuery{Wanted: channel.ContentDigest(a.Files), Full: a.Length, Memory: w.policy.Apply,
+			Formats: []channel.PatchFormat{channel.ZstdPrefix, channel.Reloc, channel.Tree}}
+		for _, q.Installed = range slices.Sorted(maps.Keys(starts)) {
+			if steps, found := all.Route(q); found && len(steps) > 0 && w.small(bytes(steps), a) {
+				ways = append(ways, steps)
+			}
 		}
 	}
-	last := best
-	for range maxSteps {
-		next := map[string]way{}
-		for _, p := range edges {
-			rest, ok := last[p.To]
-			if !ok {
-				continue
-			}
-			longer := way{p.From, append([]channel.Patch{p}, rest.steps...), rest.bytes + p.Length, rest.full}
-			if known, ok := next[p.From]; !ok || longer.cost() < known.cost() || longer.cost() == known.cost() && p.To < known.steps[0].To {
-				next[p.From] = longer
-			}
-		}
-		merged := map[string]way{}
-		for from, known := range best {
-			merged[from] = known
-		}
-		for from, found := range next {
-			if known, ok := merged[from]; !ok || found.cost() < known.cost() {
-				merged[from] = found
-			}
-		}
-		best, last = merged, next
-	}
-	return best
+	slices.SortStableFunc(ways, func(a, b []channel.Patch) int {
+		return cmp.Or(cmp.Compare(bytes(a), bytes(b)), cmp.Compare(a[0].SHA256, b[0].SHA256))
+	})
+	return ways
 }
 
 // restorePatches puts back those patches of a listed release that the store lost, or holds damaged, if they can be made
