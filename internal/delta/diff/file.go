@@ -110,6 +110,9 @@ func ways(ctx context.Context, from sources, names []string, data []byte, limits
 			continue
 		}
 		patch, memory, err := c.make(ctx, base, data)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.format, err)
 		}
