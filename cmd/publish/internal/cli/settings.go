@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -35,13 +36,9 @@ type patchSettings struct {
 }
 
 // settings reads the file, if there is one.
-func (a *app) settings() (*settings, error) {
-	name, asked := a.configFile, a.configFile != ""
-	if !asked {
-		name = settingsFile
-	}
+func (a *app) settings(name string) (*settings, error) {
 	data, err := readCapped(name, maxSettings)
-	if errors.Is(err, fs.ErrNotExist) && !asked {
+	if errors.Is(err, fs.ErrNotExist) && a.configFile == "" {
 		return &settings{}, nil
 	}
 	if err != nil {
@@ -81,11 +78,12 @@ func (f *patchFlags) add(cmd *cobra.Command) {
 
 // policy is what publish.yaml says, and the flags say otherwise.
 func (a *app) policy(f patchFlags) (tufrepo.PatchPolicy, error) {
-	s, err := a.settings()
+	name := cmp.Or(a.configFile, settingsFile)
+	s, err := a.settings(name)
 	if err != nil {
 		return tufrepo.PatchPolicy{}, err
 	}
-	p, err := s.Patches.policy()
+	p, err := s.Patches.policy(name)
 	switch {
 	case err != nil:
 		return p, err
@@ -99,10 +97,10 @@ func (a *app) policy(f patchFlags) (tufrepo.PatchPolicy, error) {
 	return p, nil
 }
 
-func (s patchSettings) policy() (p tufrepo.PatchPolicy, err error) {
+func (s patchSettings) policy(file string) (p tufrepo.PatchPolicy, err error) {
 	whole := func(name string, value *int, least, most int) int {
 		if value != nil && (*value < least || *value > most) {
-			err = failf(exitUsage, "settings", fmt.Sprintf("write a number from %d to %d", least, most), "%s: patches.%s is %d", settingsFile, name, *value)
+			err = failf(exitUsage, "settings", fmt.Sprintf("write a number from %d to %d", least, most), "%s: patches.%s is %d", file, name, *value)
 		}
 		if value == nil {
 			return 0
@@ -112,7 +110,7 @@ func (s patchSettings) policy() (p tufrepo.PatchPolicy, err error) {
 	bytes := func(name, value string) int64 {
 		n, ok := byteCount(value)
 		if !ok {
-			err = failf(exitUsage, "settings", "write it as 512MB or 4GB", "%s: patches.%s is %q, which is no number of bytes", settingsFile, name, value)
+			err = failf(exitUsage, "settings", "write it as 512MB or 4GB", "%s: patches.%s is %q, which is no number of bytes", file, name, value)
 		}
 		return n
 	}
