@@ -1,9 +1,7 @@
 package reloc
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"hash"
+	"errors"
 	"hash/crc32"
 	"io"
 	"sort"
@@ -30,7 +28,7 @@ func Apply(w io.Writer, old io.ReaderAt, oldSize int64, patch io.ReaderAt, patch
 	if plan.NewSize != uint64(length) {
 		return damaged("it makes %d bytes, not %d", plan.NewSize, length)
 	}
-	a := &applier{in: in, plan: plan, old: old, out: w}
+	a := &applier{in: in, plan: plan, old: old, out: w, refs: new(Refs)}
 	return a.run()
 }
 
@@ -40,10 +38,10 @@ type applier struct {
 	old   io.ReaderAt
 	image []byte // the old file, if the plan has regions
 	out   io.Writer
-	pages []*pageHasher
+	fill  []filler
 
 	blocks  []Block
-	refs    []Ref
+	refs    *Refs
 	where   *Map
 	same    uint64 // bytes until the next literals
 	literal uint64 // literals until the next gap
@@ -63,8 +61,8 @@ func (a *applier) run() error {
 	if err := a.readRuns(); err != nil {
 		return err
 	}
-	for _, h := range a.plan.Hashes {
-		a.pages = append(a.pages, newPageHasher(h))
+	if err := a.fillers(); err != nil {
+		return err
 	}
 	buf := make([]byte, chunk+16)
 	for _, b := range a.blocks {
@@ -79,16 +77,9 @@ func (a *applier) run() error {
 		return err
 	}
 	if a.same|a.literal != 0 {
-		return damaged("gaps: more than there are bytes")
+		return damaged("same: more than there are bytes")
 	}
-	for i, name := range []string{GapStream: "gaps", LiteralStream: "literals", ExtraStream: "extra"} {
-		if name != "" {
-			if err := a.in[i].end(name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return endOf(a.in[SameStream:]...)
 }
 
 // readOld checks that the old file is the one, and keeps it if it is read as an image.
@@ -129,40 +120,49 @@ func (a *applier) readOld() error {
 }
 
 func (a *applier) readBlocks() error {
-	s := a.in[ControlStream]
-	n := s.count(a.plan.NewSize/minBlock + 1)
+	fresh, seeks, sizes := a.in[NewStream], a.in[SeekStream], a.in[SizeStream]
+	n := fresh.count(a.plan.NewSize/minBlock + 1)
 	a.blocks = make([]Block, 0, min(n, 1<<16))
 	var old, at uint64
 	for range n {
-		at += s.uint()
-		old += s.int()
-		b := Block{Old: old, New: at, Size: s.uint()}
-		if s.err != nil {
+		at += fresh.uint()
+		old += seeks.int()
+		b := Block{Old: old, New: at, Size: sizes.uint()}
+		if fresh.err != nil || seeks.err != nil || sizes.err != nil {
 			break
 		}
 		if b.Size == 0 || b.Old > a.plan.OldSize || b.Size > a.plan.OldSize-b.Old || b.New > a.plan.NewSize || b.Size > a.plan.NewSize-b.New {
-			return damaged("control: a block is outside of the files")
+			return damaged("a block is outside of the files")
 		}
 		a.blocks = append(a.blocks, b)
 		old, at = old+b.Size, at+b.Size
 	}
-	return s.end("control")
+	return endOf(fresh, seeks, sizes)
+}
+
+func endOf(all ...*stream) error {
+	for _, s := range all {
+		if err := s.end(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *applier) readRuns() error {
-	s := a.in[RunStream]
-	n := s.count(a.plan.OldSize/minRun + 1)
+	targets, shifts := a.in[TargetStream], a.in[ShiftStream]
+	n := targets.count(a.plan.OldSize/minRun + 1)
 	runs := make([]Run, 0, min(n, 1<<16))
 	var r Run
 	for range n {
-		r = Run{r.Target + s.uint(), r.Shift + s.int()}
-		if s.err != nil {
+		r = Run{r.Target + targets.uint(), r.Shift + shifts.int()}
+		if targets.err != nil || shifts.err != nil {
 			break
 		}
 		runs = append(runs, r)
 	}
 	a.where.SetRuns(runs)
-	return s.end("runs")
+	return endOf(targets, shifts)
 }
 
 // extra writes new bytes.
@@ -171,7 +171,7 @@ func (a *applier) extra(n uint64, buf []byte) error {
 		part := buf[:min(n, chunk)]
 		s := a.in[ExtraStream]
 		if _, s.err = io.ReadFull(s, part); s.err != nil {
-			return s.failed("extra")
+			return s.failed()
 		}
 		if err := a.write(part); err != nil {
 			return err
@@ -183,15 +183,16 @@ func (a *applier) extra(n uint64, buf []byte) error {
 
 // copyBlock writes a block: the old bytes, with their references moved, and corrected.
 func (a *applier) copyBlock(b Block, buf []byte) error {
-	i := sort.Search(len(a.refs), func(i int) bool { return uint64(a.refs[i].Off) >= b.Old })
+	refs := a.refs.List
+	i := sort.Search(len(refs), func(i int) bool { return uint64(refs[i].Off) >= b.Old })
 	for b.Size > 0 {
 		part := buf[:min(b.Size, chunk)]
 		j := i
-		for j < len(a.refs) && uint64(a.refs[j].Off) < b.Old+uint64(len(part)) {
+		for j < len(refs) && uint64(refs[j].Off) < b.Old+uint64(len(part)) {
 			j++
 		}
 		if j > i && uint64(len(part)) < b.Size { // a reference across the end is for the next part
-			if r := a.refs[j-1]; uint64(r.Off)+r.Form.Width() > b.Old+uint64(len(part)) {
+			if r := refs[j-1]; uint64(r.Off)+r.Form().Width() > b.Old+uint64(len(part)) {
 				part, j = part[:uint64(r.Off)-b.Old], j-1
 			}
 		}
@@ -199,8 +200,8 @@ func (a *applier) copyBlock(b Block, buf []byte) error {
 			return err
 		}
 		for ; i < j; i++ {
-			if r := a.refs[i]; uint64(r.Off)+r.Form.Width() <= b.Old+b.Size {
-				a.plan.Move(part[uint64(r.Off)-b.Old:], r, b.New+uint64(r.Off)-b.Old, a.where)
+			if r := refs[i]; uint64(r.Off)+r.Form().Width() <= b.Old+b.Size {
+				a.plan.Move(part[uint64(r.Off)-b.Old:], r, b.New+uint64(r.Off)-b.Old, a.where, a.image, a.refs)
 			}
 		}
 		if err := a.correct(part); err != nil {
@@ -229,29 +230,43 @@ func (a *applier) read(part []byte, off uint64) error {
 
 // Move changes b, which holds the reference r of the old image and stands at the offset off of the new one, so that it
 // names where its target has gone.
-func (p *Plan) Move(b []byte, r Ref, off uint64, where *Map) {
-	from, ok := p.oldAddr(uint64(r.Off))
+func (p *Plan) Move(b []byte, r Ref, off uint64, where *Map, old []byte, refs *Refs) {
+	if f := r.Form(); f >= Step1 {
+		s := refs.Steps[r.arg()]
+		d := s.To.moved(where) - s.From.moved(where)
+		putUleb(b, uint64(d<<1^d>>63), f.Width())
+		return
+	}
+	from, ok := p.OldAddr(uint64(r.Off))
 	to, ok2 := p.NewAddr(off)
 	if !ok || !ok2 {
 		return
 	}
-	var base Base
-	if r.Form == Off32 || r.Form == Off32x4 {
-		base = p.Bases[r.Base]
-	}
+	base := p.base(old, r)
 	r.Put(b, to, where.Project(r.Target(b, from, base.Old)), base.New)
+}
+
+// Vote tells which address the reference r of the old image names, and which one the new file, at the offset off, has there.
+func (p *Plan) Vote(r Ref, off uint64, old, next []byte) (target, is uint64, ok bool) {
+	from, ok := p.OldAddr(uint64(r.Off))
+	to, ok2 := p.NewAddr(off)
+	if !ok || !ok2 || r.Form() >= Step1 {
+		return 0, 0, false
+	}
+	base := p.base(old, r)
+	return r.Target(old[r.Off:], from, base.Old), r.Target(next[off:], to, base.New), true
 }
 
 // correct adds the literals.
 func (a *applier) correct(part []byte) error {
-	gaps, literals := a.in[GapStream], a.in[LiteralStream]
+	same, wrong, literals := a.in[SameStream], a.in[WrongStream], a.in[LiteralStream]
 	for len(part) > 0 {
 		if a.same == 0 && a.literal == 0 {
-			if a.same, a.literal = gaps.uint(), gaps.uint(); gaps.err != nil {
-				return gaps.failed("gaps")
+			if a.same, a.literal = same.uint(), wrong.uint(); same.err != nil || wrong.err != nil {
+				return errors.Join(same.failed(), wrong.failed())
 			}
 			if a.same == 0 && a.literal == 0 {
-				return damaged("gaps: an empty one")
+				return damaged("same: nothing, and nothing wrong behind it")
 			}
 		}
 		n := min(a.same, uint64(len(part)))
@@ -263,7 +278,7 @@ func (a *applier) correct(part []byte) error {
 			c, err := literals.ReadByte()
 			if err != nil {
 				literals.err = err
-				return literals.failed("literals")
+				return literals.failed()
 			}
 			part[0] += c
 			part = part[1:]
@@ -273,43 +288,10 @@ func (a *applier) correct(part []byte) error {
 }
 
 func (a *applier) write(part []byte) error {
-	for _, h := range a.pages {
-		if err := h.pass(part, a.done); err != nil {
-			return err
-		}
+	for _, f := range a.fill {
+		f.pass(part, a.done)
 	}
 	a.done += uint64(len(part))
 	_, err := a.out.Write(part)
 	return err
-}
-
-// pageHasher hashes pages as they are written, and fills in their hashes, which stand behind them.
-type pageHasher struct {
-	PageHashes
-	hash   hash.Hash
-	hashed uint64
-	sums   bytes.Buffer
-}
-
-func newPageHasher(h PageHashes) *pageHasher { return &pageHasher{PageHashes: h, hash: sha256.New()} }
-
-func (h *pageHasher) pass(part []byte, at uint64) error {
-	if h.Off < h.Limit {
-		return damaged("page hashes do not stand behind the pages")
-	}
-	for rest := part; len(rest) > 0 && h.hashed < h.Limit; {
-		page := uint64(1) << h.PageBits
-		n := min(uint64(len(rest)), page-h.hashed%page, h.Limit-h.hashed)
-		_, _ = h.hash.Write(rest[:n])
-		rest, h.hashed = rest[n:], h.hashed+n
-		if h.hashed%page == 0 || h.hashed == h.Limit {
-			h.sums.Write(h.hash.Sum(nil))
-			h.hash.Reset()
-		}
-	}
-	if end := at + uint64(len(part)); end > h.Off && h.sums.Len() > 0 {
-		from := max(at, h.Off) - at
-		copy(part[from:], h.sums.Next(len(part)-int(from)))
-	}
-	return nil
 }

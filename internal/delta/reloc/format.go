@@ -17,13 +17,19 @@ const Magic = "FLrelo1\n"
 // magic.
 const (
 	PlanStream    = iota
-	ControlStream // blocks: how much is copied, how much is new, how far to go in the old file
-	RunStream
-	GapStream     // of the copied bytes: how many are as predicted, how many are not
-	LiteralStream // what to add to those that are not
+	NewStream     // of each block: new bytes in front of it
+	SeekStream    // how far to go in the old file
+	SizeStream    // how much is copied
+	TargetStream  // of each run: where it begins
+	ShiftStream   // how far targets are moved
+	SameStream    // of the copied bytes: how many are as predicted
+	WrongStream   // and how many then are not
+	LiteralStream // what to add to those
 	ExtraStream   // new bytes
 	Streams
 )
+
+var streamNames = [Streams]string{"plan", "new", "seeks", "sizes", "targets", "shifts", "same", "wrong", "literals", "extra"}
 
 // Bounds on what a patch may ask for.
 const (
@@ -31,8 +37,9 @@ const (
 	maxSegments = 1024
 	maxBases    = 255
 	maxRegions  = 1024
+	maxFunction = 1 << 22 // in a table of functions
 	maxParams   = 64
-	minBlock    = 8 // bytes of a new file for each block, on average
+	minBlock    = 4 // bytes of a new file for each block, on average
 	minRun      = 8 // bytes of an old file for each run, on average
 )
 
@@ -50,7 +57,8 @@ func damaged(format string, args ...any) error { return &FormatError{fmt.Errorf(
 // stream reads numbers and bytes of one stream.
 type stream struct {
 	*bufio.Reader
-	err error
+	name string
+	err  error
 }
 
 // open finds the streams of a patch.
@@ -76,7 +84,7 @@ func open(patch io.ReaderAt, size int64) ([Streams]*stream, error) {
 		if n > size-at {
 			return all, damaged("it is too short")
 		}
-		all[i] = &stream{Reader: bufio.NewReaderSize(brotli.NewReader(io.NewSectionReader(patch, at, n)), 1<<14)}
+		all[i] = &stream{Reader: bufio.NewReaderSize(brotli.NewReader(io.NewSectionReader(patch, at, n)), 1<<14), name: streamNames[i]}
 		at += n
 	}
 	if at != size {
@@ -112,7 +120,7 @@ func (s *stream) count(limit uint64) int {
 }
 
 // end tells whether the stream was read without an error and to its end.
-func (s *stream) end(name string) error {
+func (s *stream) end() error {
 	if s.err == nil {
 		if _, err := s.ReadByte(); err == nil {
 			s.err = errors.New("something follows its end")
@@ -120,15 +128,15 @@ func (s *stream) end(name string) error {
 			s.err = err
 		}
 	}
-	return s.failed(name)
+	return s.failed()
 }
 
-func (s *stream) failed(name string) error {
+func (s *stream) failed() error {
 	if s.err == io.EOF {
 		s.err = io.ErrUnexpectedEOF
 	}
 	if s.err != nil {
-		return damaged("%s: %w", name, s.err)
+		return damaged("%s: %w", s.name, s.err)
 	}
 	return nil
 }
@@ -170,6 +178,10 @@ func AppendPlan(b []byte, p *Plan) []byte {
 	u(uint64(len(p.Hashes)))
 	for _, h := range p.Hashes {
 		u(h.Off, h.Limit, uint64(h.PageBits))
+	}
+	u(uint64(len(p.FindTabs)))
+	for _, f := range p.FindTabs {
+		u(f.Off, f.Functab, f.Count)
 	}
 	return b
 }
@@ -225,5 +237,9 @@ func (s *stream) plan() (*Plan, error) {
 	for i := range p.Hashes {
 		p.Hashes[i] = PageHashes{s.uint(), s.uint(), uint8(s.count(30))}
 	}
-	return p, s.end("plan")
+	p.FindTabs = make([]FindTab, s.count(maxRegions))
+	for i := range p.FindTabs {
+		p.FindTabs[i] = FindTab{s.uint(), s.uint(), s.uint()}
+	}
+	return p, s.end()
 }

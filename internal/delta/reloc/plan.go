@@ -22,6 +22,7 @@ type Plan struct {
 	Regions          []Region // in order of precedence
 	Blanks           []Range  // of the old file, read as zeros
 	Hashes           []PageHashes
+	FindTabs         []FindTab
 }
 
 // A Segment is a part of the file that is loaded at an address: Size bytes of the file, then zeros up to MemSize.
@@ -42,6 +43,10 @@ type PageHashes struct {
 	PageBits   uint8
 }
 
+// A FindTab is Go's table for finding functions, at Off of the new file, which follows from the one of functions, of Count
+// records and an end, at Functab before it.
+type FindTab struct{ Off, Functab, Count uint64 }
+
 // A Region of the old file has references of one kind.
 type Region struct {
 	Kind Kind
@@ -59,12 +64,14 @@ const (
 	Pointers Kind = 3 // addresses of 8 bytes
 	Table    Kind = 4 // records of 4-byte offsets: for each column 1 + index of its base, or 0
 	GoFuncs  Kind = 5 // Go's function records: bases of text, funcnametab, pctab, cutab, go:func.*; 1 + base or 0
-	GoInline Kind = 6 // Go's inline trees: offset and size of the function records' region; base of funcnametab
+	GoData   Kind = 6 // Go's go:func.*: offset and size of the function records' region; bases of funcnametab and rodata
 	GoTypes  Kind = 7 // Go's type descriptors: bases of types and text
+	GoLines  Kind = 8 // Go's pctab: offset and size of the function records' region, and of go:func.*
+	Rebase   Kind = 9 // Mach-O's rebase opcodes: for each segment 1 + index of the base that is its beginning, or 0
 )
 
-// oldAddr returns the address at which a byte of the old file is loaded.
-func (p *Plan) oldAddr(off uint64) (uint64, bool) {
+// OldAddr returns the address at which a byte of the old file is loaded.
+func (p *Plan) OldAddr(off uint64) (uint64, bool) {
 	for i := range p.Segments {
 		if s := &p.Segments[i].Old; off-s.Off < s.Size {
 			return s.Addr + off - s.Off, true
@@ -101,6 +108,47 @@ func (p *Plan) oldOff(addr uint64) (uint64, bool) {
 	}
 	s := &p.Segments[i].Old
 	return s.Off + addr - s.Addr, addr-s.Addr < s.Size
+}
+
+// Target returns the address that a reference in the old file, b, names.
+func (p *Plan) Target(b []byte, r Ref) uint64 {
+	addr, _ := p.OldAddr(uint64(r.Off))
+	return r.Target(b[r.Off:], addr, p.base(b, r).Old)
+}
+
+// Lines of source files move like addresses do, function by function: they get addresses of their own, that no program
+// has.
+const (
+	lines    = 1 << 62
+	lineBits = 24
+	maxLine  = 1<<lineBits - 1
+)
+
+func (l Line) addr() uint64 { return lines + uint64(l.Name)<<lineBits + uint64(l.Line&maxLine) }
+
+// moved is where a line has gone; -1: it is none.
+func (l Line) moved(where *Map) int64 {
+	if l.Name == noName {
+		return -1
+	}
+	return int64(where.Project(l.addr()) & maxLine)
+}
+
+// base is what an offset counts from. b is the old file.
+func (p *Plan) base(b []byte, r Ref) Base {
+	name := uint64(r.Off)
+	switch r.Form() {
+	case Off32, Off32x4, Uleb1, Uleb2, Uleb3, Uleb4:
+		return p.Bases[r.arg()]
+	case LineFunc:
+		name -= funcLine - funcName
+	case LineInline:
+		name -= inlineLine - inlineName
+	default:
+		return Base{}
+	}
+	of := Line{Name: le.Uint32(b[name:])}.addr()
+	return Base{of, of}
 }
 
 // A Block is a part of the new file that is copied, with corrections, from the old one.

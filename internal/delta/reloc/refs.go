@@ -7,37 +7,74 @@ import (
 
 var le = binary.LittleEndian
 
-// A Ref is a reference in an image: some bytes that name an address.
+// A Ref is a reference in an image: some bytes that name an address, or a line of a source file.
 type Ref struct {
 	Off  uint32
-	Form Form
-	Base uint8 // of the forms Off32 and Off32x4: index in Plan.Bases
+	word uint32
 }
+
+func newRef(off uint64, f Form, arg uint64) Ref { return Ref{uint32(off), uint32(f) | uint32(arg)<<8} }
+
+// Form is how it is written.
+func (r Ref) Form() Form { return Form(r.word) }
+
+// arg: of Off32 and Off32x4 the index in Plan.Bases, of steps the index in Refs.Steps.
+func (r Ref) arg() uint64 { return uint64(r.word >> 8) }
+
+const maxArg = 1<<24 - 1
+
+// Refs are the references in a file.
+type Refs struct {
+	List  []Ref // in order, none overlaps another
+	Steps []Step
+}
+
+// A Step is one from a line to another, as a table of lines tells it.
+type Step struct{ From, To Line }
+
+// A Line of a function. Its name is told by where it is in funcnametab; noName: of none.
+type Line struct{ Name, Line uint32 }
+
+const noName = 0xffffffff
 
 // Form says how a reference is written.
 type Form uint8
 
 // The forms of references.
 const (
-	Rel32   Form = iota // x86-64: 4 bytes, relative to their end
-	Abs64               // 8 bytes
-	Off32               // 4 bytes, from a base
-	Off32x4             // the same, in units of 4 bytes
-	Branch              // arm64: b or bl
-	Page                // arm64: adrp and the instruction after it
+	Rel32      Form = iota // x86-64: 4 bytes, relative to their end
+	Abs64                  // 8 bytes
+	Off32                  // 4 bytes, from a base
+	Off32x4                // the same, in units of 4 bytes
+	Branch                 // arm64: b or bl
+	Page                   // arm64: adrp and the instruction after it
+	LineFunc               // Go: the line of a function, 4 bytes, in its record
+	LineInline             // the same, in an inline tree
+	Uleb1                  // an offset from a base as ULEB128, of 1 byte
+	Uleb2
+	Uleb3
+	Uleb4
+	Step1 // Go: a step in a table of lines, a varint of 1 byte
+	Step2
+	Step3
 )
 
 // Width is how many bytes a reference has.
 func (f Form) Width() uint64 {
-	if f == Abs64 || f == Page {
+	switch f {
+	case Abs64, Page:
 		return 8
+	case Uleb1, Uleb2, Uleb3, Uleb4:
+		return uint64(f-Uleb1) + 1
+	case Step1, Step2, Step3:
+		return uint64(f-Step1) + 1
 	}
 	return 4
 }
 
 // Target is the address that the reference in b, loaded at addr, names. base is the address of its base.
 func (r Ref) Target(b []byte, addr, base uint64) uint64 {
-	switch r.Form {
+	switch r.Form() {
 	case Rel32:
 		return addr + 4 + signed(le.Uint32(b))
 	case Abs64:
@@ -48,6 +85,11 @@ func (r Ref) Target(b []byte, addr, base uint64) uint64 {
 		return base + 4*signed(le.Uint32(b))
 	case Branch:
 		return addr + 4*signed26(le.Uint32(b))
+	case LineFunc, LineInline:
+		return base + uint64(le.Uint32(b)&maxLine)
+	case Uleb1, Uleb2, Uleb3, Uleb4:
+		v, _ := binary.Uvarint(b[:r.Form().Width()])
+		return base + v
 	default:
 		w, x := le.Uint32(b), le.Uint32(b[4:])
 		page := uint64(int64(int32((w>>5&0x7ffff<<2|w>>29&3)<<11) >> 11))
@@ -57,7 +99,7 @@ func (r Ref) Target(b []byte, addr, base uint64) uint64 {
 
 // Put writes into b, which holds a reference of this form, one that is loaded at addr and names target.
 func (r Ref) Put(b []byte, addr, target, base uint64) {
-	switch r.Form {
+	switch r.Form() {
 	case Rel32:
 		le.PutUint32(b, uint32(target-addr-4))
 	case Abs64:
@@ -68,12 +110,27 @@ func (r Ref) Put(b []byte, addr, target, base uint64) {
 		le.PutUint32(b, uint32((target-base)>>2))
 	case Branch:
 		le.PutUint32(b, le.Uint32(b)&0xfc000000|uint32((target-addr)>>2)&0x03ffffff)
+	case LineFunc, LineInline:
+		le.PutUint32(b, le.Uint32(b)&^maxLine|uint32(target)&maxLine)
+	case Uleb1, Uleb2, Uleb3, Uleb4:
+		putUleb(b, target-base, r.Form().Width())
 	default:
 		w, x := le.Uint32(b), le.Uint32(b[4:])
 		page := uint32((target&^0xfff - addr&^0xfff) >> 12)
 		le.PutUint32(b, w&0x9f00001f|page&3<<29|page>>2&0x7ffff<<5)
 		le.PutUint32(b[4:], x&^(0xfff<<10)|uint32(target&0xfff)>>pageShift(x)&0xfff<<10)
 	}
+}
+
+// putUleb writes v if it takes n bytes: else it leaves what is there.
+func putUleb(b []byte, v, n uint64) {
+	if v>>(7*n) != 0 || n > 1 && v>>(7*(n-1)) == 0 {
+		return
+	}
+	for i := range n {
+		b[i] = byte(v>>(7*i)) | 0x80
+	}
+	b[n-1] &= 0x7f
 }
 
 func signed(v uint32) uint64 { return uint64(int64(int32(v))) }
@@ -100,18 +157,18 @@ func pageShift(x uint32) uint {
 // errRegion says that a plan names bytes which are not there.
 var errRegion = errors.New("a region, or what it refers to, is outside of the file")
 
-// Refs finds the references in the old file, in order, none overlapping another. b is the file.
-func (p *Plan) Refs(b []byte) ([]Ref, error) {
-	var all []Ref
+// Refs finds the references in the old file, b.
+func (p *Plan) Refs(b []byte) (*Refs, error) {
+	all := new(Refs)
 	for _, r := range p.Regions {
 		if r.Off > uint64(len(b)) || r.Size > uint64(len(b))-r.Off {
 			return nil, errRegion
 		}
-		s := scanner{plan: p, b: b, region: r}
+		s := scanner{plan: p, b: b, region: r, steps: all.Steps}
 		if err := s.scan(); err != nil {
 			return nil, err
 		}
-		all = merge(all, s.refs)
+		all.List, all.Steps = merge(all.List, s.refs), s.steps
 	}
 	return all, nil
 }
@@ -126,10 +183,10 @@ func merge(first, second []Ref) []Ref {
 	for _, s := range second {
 		for len(first) > 0 && first[0].Off <= s.Off {
 			all = append(all, first[0])
-			end = uint64(first[0].Off) + first[0].Form.Width()
+			end = uint64(first[0].Off) + first[0].Form().Width()
 			first = first[1:]
 		}
-		if uint64(s.Off) < end || len(first) > 0 && uint64(s.Off)+s.Form.Width() > uint64(first[0].Off) {
+		if uint64(s.Off) < end || len(first) > 0 && uint64(s.Off)+s.Form().Width() > uint64(first[0].Off) {
 			continue
 		}
 		all = append(all, s)
@@ -142,10 +199,11 @@ type scanner struct {
 	b      []byte
 	region Region
 	refs   []Ref
+	steps  []Step
 }
 
 func (s *scanner) add(off uint64, f Form, base uint64) {
-	s.refs = append(s.refs, Ref{uint32(off), f, uint8(base)})
+	s.refs = append(s.refs, newRef(off, f, base))
 }
 
 func (s *scanner) scan() error {
@@ -154,7 +212,7 @@ func (s *scanner) scan() error {
 	}
 	switch s.region.Kind {
 	case X86, ARM64:
-		addr, ok := s.plan.oldAddr(s.region.Off)
+		addr, ok := s.plan.OldAddr(s.region.Off)
 		if !ok {
 			return errRegion
 		}
@@ -169,10 +227,14 @@ func (s *scanner) scan() error {
 		s.table()
 	case GoFuncs:
 		s.goFuncs(nil)
-	case GoInline:
-		s.goInline()
+	case GoData:
+		s.goData()
 	case GoTypes:
 		s.goTypes()
+	case GoLines:
+		s.goLines()
+	case Rebase:
+		s.rebase()
 	}
 	return nil
 }
@@ -184,15 +246,15 @@ func (s *scanner) check() error {
 	switch s.region.Kind {
 	case X86, ARM64, Pointers:
 		want = 0
-	case Table:
+	case Table, Rebase:
 		if len(p) == 0 {
 			return errRegion
 		}
 	case GoFuncs:
 		want = 5
-	case GoInline:
-		want = 3
-		if len(p) == 3 {
+	case GoData:
+		want = 4
+		if len(p) == 4 {
 			if p[0] > uint64(len(s.b)) || p[1] > uint64(len(s.b))-p[0] {
 				return errRegion
 			}
@@ -200,6 +262,13 @@ func (s *scanner) check() error {
 		}
 	case GoTypes:
 		want = 2
+	case GoLines:
+		want, bases = 4, nil
+		for i := 0; i+1 < len(p); i += 2 {
+			if p[i] > uint64(len(s.b)) || p[i+1] > uint64(len(s.b))-p[i] {
+				return errRegion
+			}
+		}
 	default:
 		return errors.New("a region is of an unknown kind")
 	}
@@ -207,7 +276,7 @@ func (s *scanner) check() error {
 		return errors.New("a region has too many or too few parameters")
 	}
 	for _, b := range bases {
-		if b == 0 && s.region.Kind >= GoInline {
+		if b == 0 && (s.region.Kind == GoData || s.region.Kind == GoTypes) {
 			return errors.New("a region does not name its base")
 		}
 		if b > uint64(len(s.plan.Bases)) || b > 255 {
@@ -253,9 +322,10 @@ func (s *scanner) x86(addr uint64) {
 	}
 }
 
-// mayBeOpcode: one of one byte, or after an escape byte, or after a VEX prefix.
+// mayBeOpcode: one of one byte, or after an escape byte, or after a VEX or EVEX prefix.
 func mayBeOpcode(b []byte, i int) bool {
-	return opcodes[b[i]] || i >= 1 && (b[i-1] == 0x0f || b[i-1] == 0x38) || i >= 3 && (b[i-3] == 0xc4 || b[i-2] == 0xc5)
+	return opcodes[b[i]] || i >= 1 && (b[i-1] == 0x0f || b[i-1] == 0x38) || i >= 3 && (b[i-3] == 0xc4 || b[i-2] == 0xc5) ||
+		i >= 4 && b[i-4] == 0x62
 }
 
 func (s *scanner) arm64() {
@@ -269,6 +339,32 @@ func (s *scanner) arm64() {
 				s.add(s.region.Off+uint64(i), Page, 0)
 				i += 4
 			}
+		}
+	}
+}
+
+// rebase reads the opcodes that say where a Mach-O image has addresses (Apple's mach-o/loader.h, REBASE_OPCODE_*).
+func (s *scanner) rebase() {
+	b := s.b[s.region.Off : s.region.Off+s.region.Size]
+	for i := 0; i < len(b); {
+		op := b[i]
+		i++
+		numbers := 0
+		switch op & 0xf0 {
+		case 0x20, 0x30, 0x60, 0x70:
+			numbers = 1
+		case 0x80:
+			numbers = 2
+		}
+		for range numbers {
+			_, n := binary.Uvarint(b[i:])
+			if n <= 0 {
+				return
+			}
+			if seg := int(op & 15); op&0xf0 == 0x20 && n <= 4 && seg < len(s.region.Param) && s.region.Param[seg] > 0 {
+				s.add(s.region.Off+uint64(i), Uleb1+Form(n-1), s.region.Param[seg]-1)
+			}
+			i += n
 		}
 	}
 }

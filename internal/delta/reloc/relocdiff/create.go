@@ -33,18 +33,19 @@ type diff struct {
 	nextImage *image
 	plan      *reloc.Plan
 	back      *reloc.Plan // the other way round: its old image is next
-	refs      []reloc.Ref // of old
-	nextRefs  []reloc.Ref
+	refs      *reloc.Refs // of old
+	nextRefs  *reloc.Refs
 	blocks    []reloc.Block
 	runs      []reloc.Run
 	where     *reloc.Map
 
-	gaps, literals, extra []byte
-	total, hits           int // references in blocks, and those predicted
+	sparse
+	extra       []byte
+	total, hits int // references in blocks, and those predicted
 }
 
 func newDiff(old, next []byte) *diff {
-	d := &diff{old: old, next: next}
+	d := &diff{old: old, next: next, refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
 	sum := crc32.ChecksumIEEE(old)
 	d.plan = &reloc.Plan{OldSize: uint64(len(old)), NewSize: uint64(len(next)), OldCRC: sum}
 	d.oldImage, d.nextImage = parseImage(old), parseImage(next)
@@ -59,14 +60,14 @@ func newDiff(old, next []byte) *diff {
 	d.nextRefs, err2 = d.back.Refs(next)
 	if err != nil || err2 != nil { // a damaged program: bytes
 		d.plan = &reloc.Plan{OldSize: uint64(len(old)), NewSize: uint64(len(next)), OldCRC: sum}
-		d.refs, d.nextRefs = nil, nil
+		d.refs, d.nextRefs = new(reloc.Refs), new(reloc.Refs)
 	}
 	return d
 }
 
 // pairImages makes the plan that leads from one image to another.
 func pairImages(old, next *image) *reloc.Plan {
-	p := &reloc.Plan{OldSize: uint64(len(old.b)), NewSize: uint64(len(next.b)), Lo: old.plan.Lo, Hi: old.plan.Hi, Blanks: old.blanks, Hashes: next.hashes}
+	p := &reloc.Plan{OldSize: uint64(len(old.b)), NewSize: uint64(len(next.b)), Lo: old.plan.Lo, Hi: old.plan.Hi, Blanks: old.blanks, Hashes: next.hashes, FindTabs: next.findTabs}
 	used := map[int]bool{}
 	for i, name := range old.names {
 		s := reloc.Segment{Old: old.segments[i]}
@@ -100,25 +101,48 @@ func (d *diff) isImage() bool { return len(d.plan.Regions) > 0 }
 func (d *diff) align(ctx context.Context) (err error) {
 	a, b := d.old, d.next
 	if d.isImage() {
-		a, b = d.oldImage.masked(d.back, d.refs), d.nextImage.masked(d.plan, d.nextRefs)
+		a, b = d.oldImage.masked(d.plan, d.refs, nil), d.nextImage.masked(d.back, d.nextRefs, nil)
 	}
 	d.blocks, err = match(ctx, a, b)
 	d.where = reloc.NewMap(d.plan, d.blocks)
+	for range passes {
+		if !d.isImage() || err != nil {
+			break
+		}
+		r := d.reversed()
+		r.vote()
+		same := func(addr uint64) uint64 { return addr }
+		a, b = d.oldImage.masked(d.plan, d.refs, same), d.nextImage.masked(d.back, d.nextRefs, r.where.Project)
+		d.blocks, err = match(ctx, a, b)
+		d.where = reloc.NewMap(d.plan, d.blocks)
+	}
 	return err
+}
+
+var passes = 1
+
+// reversed is the diff from next to old, with the same blocks.
+func (d *diff) reversed() *diff {
+	r := &diff{old: d.next, next: d.old, oldImage: d.nextImage, nextImage: d.oldImage, plan: d.back, back: d.plan, refs: d.nextRefs, nextRefs: d.refs}
+	for _, b := range d.blocks {
+		r.blocks = append(r.blocks, reloc.Block{Old: b.New, New: b.Old, Size: b.Size})
+	}
+	r.where = reloc.NewMap(r.plan, r.blocks)
+	return r
 }
 
 // each visits every reference that is copied in a block, with its offset in the new file.
 func (d *diff) each(visit func(r reloc.Ref, off uint64)) {
 	for _, b := range d.blocks {
-		i, _ := slices.BinarySearchFunc(d.refs, b.Old, func(r reloc.Ref, off uint64) int {
+		i, _ := slices.BinarySearchFunc(d.refs.List, b.Old, func(r reloc.Ref, off uint64) int {
 			if uint64(r.Off) < off {
 				return -1
 			}
 			return boolInt(uint64(r.Off) > off)
 		})
-		for ; i < len(d.refs); i++ {
-			r := d.refs[i]
-			if uint64(r.Off)+r.Form.Width() > b.Old+b.Size {
+		for ; i < len(d.refs.List); i++ {
+			r := d.refs.List[i]
+			if uint64(r.Off)+r.Form().Width() > b.Old+b.Size {
 				break
 			}
 			visit(r, b.New+uint64(r.Off)-b.Old)
@@ -133,16 +157,9 @@ type ballot struct{ from, to uint64 }
 func (d *diff) vote() {
 	var ballots []ballot
 	d.each(func(r reloc.Ref, off uint64) {
-		from, ok := d.back.NewAddr(uint64(r.Off))
-		to, ok2 := d.plan.NewAddr(off)
-		if !ok || !ok2 {
-			return
+		if target, is, ok := d.plan.Vote(r, off, d.old, d.next); ok {
+			ballots = append(ballots, ballot{target, is})
 		}
-		var base reloc.Base
-		if r.Form == reloc.Off32 || r.Form == reloc.Off32x4 {
-			base = d.plan.Bases[r.Base]
-		}
-		ballots = append(ballots, ballot{r.Target(d.old[r.Off:], from, base.Old), r.Target(d.next[off:], to, base.New)})
 	})
 	slices.SortFunc(ballots, func(a, b ballot) int {
 		switch {
@@ -203,9 +220,9 @@ func (d *diff) predict() {
 	}
 	d.each(func(r reloc.Ref, off uint64) {
 		part := predicted[off:]
-		d.plan.Move(part, r, off, d.where)
+		d.plan.Move(part, r, off, d.where, d.old, d.refs)
 		d.total++
-		if w := r.Form.Width(); bytes.Equal(part[:w], d.next[off:off+w]) {
+		if w := r.Form().Width(); bytes.Equal(part[:w], d.next[off:off+w]) {
 			d.hits++
 		}
 	})
@@ -219,12 +236,21 @@ func (d *diff) predict() {
 		at = b.New + b.Size
 	}
 	d.extra = append(d.extra, d.next[at:]...)
-	d.sparse(diff)
+	for _, enough := range []int{3, 6, 12, 24} {
+		if s := newSparse(diff, enough); d.size == 0 || s.size < d.size {
+			d.sparse = s
+		}
+	}
 }
 
-// sparse tells where diff is not zero. Fewer zeros than fill a gap's description are literals, too.
-func (d *diff) sparse(diff []byte) {
-	const enough = 4
+// sparse tells where bytes are not zero, and which they are then.
+type sparse struct {
+	same, wrong, literals []byte
+	size                  int // compressed
+}
+
+// newSparse makes one in which fewer zeros than enough are literals, too.
+func newSparse(diff []byte, enough int) (s sparse) {
 	for i := 0; i < len(diff); {
 		j := i
 		for j < len(diff) && diff[j] == 0 {
@@ -237,44 +263,45 @@ func (d *diff) sparse(diff []byte) {
 				end, zeros = k+1, 0
 			}
 		}
-		d.gaps = binary.AppendUvarint(binary.AppendUvarint(d.gaps, uint64(j-i)), uint64(end-j))
-		d.literals = append(d.literals, diff[j:end]...)
+		s.same = binary.AppendUvarint(s.same, uint64(j-i))
+		s.wrong = binary.AppendUvarint(s.wrong, uint64(end-j))
+		s.literals = append(s.literals, diff[j:end]...)
 		i = end
 	}
+	for _, b := range [][]byte{s.same, s.wrong, s.literals} {
+		s.size += len(compress(b, 6))
+	}
+	s.size++
+	return s
 }
 
-func (d *diff) control() []byte {
-	b := binary.AppendUvarint(nil, uint64(len(d.blocks)))
+func (d *diff) streams() (all [reloc.Streams][]byte) {
+	all[reloc.PlanStream] = reloc.AppendPlan(nil, d.plan)
+	all[reloc.NewStream] = binary.AppendUvarint(nil, uint64(len(d.blocks)))
 	var old, at uint64
 	for _, x := range d.blocks {
-		b = binary.AppendUvarint(b, x.New-at)
-		b = binary.AppendVarint(b, int64(x.Old-old))
-		b = binary.AppendUvarint(b, x.Size)
+		all[reloc.NewStream] = binary.AppendUvarint(all[reloc.NewStream], x.New-at)
+		all[reloc.SeekStream] = binary.AppendVarint(all[reloc.SeekStream], int64(x.Old-old))
+		all[reloc.SizeStream] = binary.AppendUvarint(all[reloc.SizeStream], x.Size)
 		old, at = x.Old+x.Size, x.New+x.Size
 	}
-	return b
-}
-
-func (d *diff) runTable() []byte {
-	b := binary.AppendUvarint(nil, uint64(len(d.runs)))
+	all[reloc.TargetStream] = binary.AppendUvarint(nil, uint64(len(d.runs)))
 	var last reloc.Run
 	for _, r := range d.runs {
-		b = binary.AppendUvarint(b, r.Target-last.Target)
-		b = binary.AppendVarint(b, int64(r.Shift-last.Shift))
+		all[reloc.TargetStream] = binary.AppendUvarint(all[reloc.TargetStream], r.Target-last.Target)
+		all[reloc.ShiftStream] = binary.AppendVarint(all[reloc.ShiftStream], int64(r.Shift-last.Shift))
 		last = r
 	}
-	return b
-}
-
-func (d *diff) streams() [reloc.Streams][]byte {
-	return [reloc.Streams][]byte{reloc.AppendPlan(nil, d.plan), d.control(), d.runTable(), d.gaps, d.literals, d.extra}
+	all[reloc.SameStream], all[reloc.WrongStream], all[reloc.LiteralStream] = d.same, d.wrong, d.literals
+	all[reloc.ExtraStream] = d.extra
+	return all
 }
 
 func (d *diff) encode() []byte {
 	patch := []byte(reloc.Magic)
 	var packed [][]byte
 	for _, s := range d.streams() {
-		c := compress(s)
+		c := compress(s, brotli.BestCompression)
 		packed = append(packed, c)
 		patch = binary.AppendUvarint(patch, uint64(len(c)))
 	}
@@ -284,9 +311,9 @@ func (d *diff) encode() []byte {
 	return patch
 }
 
-func compress(b []byte) []byte {
+func compress(b []byte, quality int) []byte {
 	var buf bytes.Buffer
-	w := brotli.NewWriterOptions(&buf, brotli.WriterOptions{Quality: brotli.BestCompression, LGWin: 24})
+	w := brotli.NewWriterOptions(&buf, brotli.WriterOptions{Quality: quality, LGWin: 24})
 	_, _ = w.Write(b) // to memory: no error
 	_ = w.Close()
 	return buf.Bytes()
@@ -296,7 +323,7 @@ func compress(b []byte) []byte {
 func (d *diff) memory() int64 {
 	n := int64(len(d.blocks))*48 + int64(len(d.runs))*16 + 4<<20
 	if d.isImage() {
-		n += int64(len(d.old)) + int64(len(d.refs))*16
+		n += int64(len(d.old)) + int64(len(d.refs.List))*16 + int64(len(d.refs.Steps))*16
 	}
 	for _, s := range d.streams() {
 		n += int64(min(len(s)*2, 1<<24))

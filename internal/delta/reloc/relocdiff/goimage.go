@@ -12,10 +12,11 @@ import (
 type goProgram struct {
 	hasGo                                        bool
 	text, names_, pctab, cutab, filetab, functab uint64
-	gofunc, types, etypes                        uint64
+	gofunc, rodata, types, etypes                uint64
 	funcs, functabRange, cutabRange, typelinks   reloc.Range
-	funcData, typesRange                         reloc.Range
-	functions                                    []function // by address
+	funcData, typesRange, pctabRange             reloc.Range
+	functions                                    []function
+	findTabs                                     []reloc.FindTab // by address
 }
 
 type function struct {
@@ -80,6 +81,7 @@ func (im *image) pclntab(addr uint64, b []byte) bool {
 	im.funcs = reloc.Range{Off: at + off[4] + first, Size: end - first}
 	im.functabRange = reloc.Range{Off: at + off[4], Size: n*8 + 4}
 	im.cutabRange = reloc.Range{Off: at + off[1], Size: (off[2] - off[1]) &^ 3}
+	im.pctabRange = reloc.Range{Off: at + off[3], Size: off[4] - off[3]}
 	im.functions = make([]function, 0, n)
 	for i := range n {
 		f := tab[le.Uint32(tab[i*8+4:]):]
@@ -117,10 +119,10 @@ func (im *image) moduledata(pclntab uint64) {
 			r := reloc.Range{Off: im.off(types), Size: etypes - types}
 			p.Regions = []reloc.Region{{Kind: reloc.GoTypes, Range: r, Param: []uint64{1, 2}}}
 			refs, err := p.Refs(im.b)
-			if err != nil || len(refs) <= best {
+			if err != nil || len(refs.List) <= best {
 				continue
 			}
-			best = len(refs)
+			best = len(refs.List)
 			im.types, im.etypes, im.typesRange = types, etypes, r
 			im.gofunc = words[j+2]
 			if j == i+2 {
@@ -129,6 +131,7 @@ func (im *image) moduledata(pclntab uint64) {
 		}
 	}
 	im.checkGofunc(words)
+	im.findTable(words)
 	im.findTypelinks(words)
 }
 
@@ -164,7 +167,7 @@ func (im *image) checkGofunc(words []uint64) {
 	}
 	best, bestAddr := 0, uint64(0)
 	tried := map[uint64]bool{}
-	for _, w := range words {
+	for i, w := range words {
 		data := im.at(w)
 		if tried[w] || uint64(len(data)) < high {
 			continue
@@ -181,12 +184,30 @@ func (im *image) checkGofunc(words []uint64) {
 		}
 		if good > best {
 			best, bestAddr = good, w
+			if im.rodata = 0; i > 0 && im.at(words[i-1]) != nil {
+				im.rodata = words[i-1]
+			}
 		}
 	}
 	im.gofunc = 0
 	if best*10 >= len(trees)*9 {
 		im.gofunc = bestAddr
 		im.funcData = reloc.Range{Off: im.off(bestAddr), Size: min(high+1<<10, uint64(len(im.at(bestAddr))))}
+	}
+}
+
+// findTable looks for the table that functions are found by, if it stands behind that of functions, and clears it.
+func (im *image) findTable(words []uint64) {
+	r := im.functabRange
+	functab := im.b[r.Off : r.Off+r.Size]
+	table := reloc.FindTable(functab, uint64(len(im.b)))
+	for _, w := range words {
+		if data := im.at(w); len(table) > 64 && len(data) >= len(table) && bytes.Equal(data[:len(table)], table) && im.off(w) >= r.Off+r.Size {
+			clear(data[:len(table)])
+			im.findTabs = append(im.findTabs, reloc.FindTab{Off: im.off(w), Functab: r.Off, Count: r.Size / 8})
+			im.blanks = append(im.blanks, reloc.Range{Off: im.off(w), Size: uint64(len(table))})
+			return
+		}
 	}
 }
 

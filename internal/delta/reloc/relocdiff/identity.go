@@ -17,25 +17,26 @@ func hash32(b []byte) uint32 {
 type identities struct {
 	im    *image
 	known map[uint64]uint32
+	gone  func(addr uint64) uint64 // the address in the other image; nil: not known
 }
 
 // masked returns the image with every reference replaced by the identity of what it names.
-func (im *image) masked(p *reloc.Plan, refs []reloc.Ref) []byte {
-	d := &identities{im, map[uint64]uint32{}}
+func (im *image) masked(p *reloc.Plan, refs *reloc.Refs, gone func(addr uint64) uint64) []byte {
+	d := &identities{im, map[uint64]uint32{}, gone}
 	c := append([]byte(nil), im.b...)
-	for _, r := range refs {
+	for _, r := range refs.List {
 		off := uint64(r.Off)
-		addr, ok := p.NewAddr(off)
+		addr, ok := p.OldAddr(off)
 		if !ok {
 			continue
 		}
-		var base uint64
-		if r.Form == reloc.Off32 || r.Form == reloc.Off32x4 {
-			base = p.Bases[r.Base].New
-		}
-		target := r.Target(im.b[off:], addr, base)
 		w := c[off:]
-		switch r.Form {
+		if r.Form() >= reloc.Step1 {
+			clear(w[:r.Form().Width()])
+			continue
+		}
+		target := p.Target(im.b, r)
+		switch r.Form() {
 		case reloc.Rel32:
 			if !d.local(addr, target) {
 				le.PutUint32(w, d.of(target))
@@ -50,8 +51,15 @@ func (im *image) masked(p *reloc.Plan, refs []reloc.Ref) []byte {
 			le.PutUint32(w[4:], le.Uint32(w[4:])&^(0xfff<<10)|h>>20&0xfff<<10)
 		case reloc.Abs64:
 			le.PutUint64(w, uint64(d.of(target)))
-		default:
+		case reloc.Off32, reloc.Off32x4:
 			le.PutUint32(w, d.of(target))
+		case reloc.Uleb1, reloc.Uleb2, reloc.Uleb3, reloc.Uleb4:
+			h := d.ofPointer(target)
+			for i := range r.Form().Width() {
+				w[i] = byte(h >> (8 * i))
+			}
+		default: // lines
+			clear(w[:r.Form().Width()])
 		}
 	}
 	return c
@@ -76,11 +84,22 @@ func (d *identities) of(addr uint64) uint32 {
 		}
 	}
 	h, ok := d.known[addr]
-	if !ok {
+	if !ok && d.gone != nil {
+		h = uint32((d.gone(addr) * 0x9e3779b97f4a7c15) >> 32)
+		d.known[addr] = h
+	} else if !ok {
 		h = d.content(addr)
 		d.known[addr] = h
 	}
 	return h
+}
+
+// ofPointer is the identity of where there is a pointer: what that names is more telling, at first.
+func (d *identities) ofPointer(addr uint64) uint32 {
+	if b := d.im.at(addr); d.gone == nil && len(b) >= 8 {
+		return d.of(le.Uint64(b))
+	}
+	return d.of(addr)
 }
 
 // content identifies data by what it says.
@@ -88,6 +107,9 @@ func (d *identities) content(addr uint64) uint32 {
 	b := d.im.at(addr)
 	if len(b) < 16 {
 		return 0
+	}
+	if d.im.hasGo && addr-d.im.functab-d.im.functabRange.Size < d.im.funcs.Size+8 { // a function's record
+		return d.of(d.im.text+uint64(le.Uint32(b))) ^ 0x5bd1e995
 	}
 	if h, ok := d.typeName(addr, b); ok {
 		return h

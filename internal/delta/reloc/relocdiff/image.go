@@ -25,7 +25,9 @@ type image struct {
 	hashes   []reloc.PageHashes
 	blanks   []reloc.Range
 	goProgram
-	imageBase uint64 // of PE
+	imageBase uint64   // of PE
+	segAddrs  []uint64 // of Mach-O
+	rebase    reloc.Range
 }
 
 type section struct {
@@ -121,15 +123,33 @@ func (im *image) macho(f *macho.File) {
 	for _, l := range f.Loads {
 		switch l := l.(type) {
 		case *macho.Segment:
+			if len(im.segAddrs) < int(bases-baseSegment) {
+				im.segAddrs = append(im.segAddrs, l.Addr)
+			}
+			if l.Prot == 0 { // __PAGEZERO
+				continue
+			}
 			im.segment(l.Name, reloc.Place{Off: l.Offset, Size: l.Filesz, Addr: l.Addr, MemSize: l.Memsz})
 		case macho.LoadBytes:
 			im.codeSignature(f.ByteOrder, l)
+			im.dyldInfo(f.ByteOrder, l)
 		}
 	}
 	for _, s := range f.Sections {
 		if s.Flags&0xff != zeroFill {
 			im.section(s.Seg+" "+s.Name, s.Flags&pureInstructions != 0, uint64(s.Offset), s.Size, s.Addr)
 		}
+	}
+}
+
+// dyldInfo finds the rebase opcodes (mach-o/loader.h, struct dyld_info_command).
+func (im *image) dyldInfo(order binary.ByteOrder, load []byte) {
+	const info, infoOnly = 0x22, 0x80000022
+	if len(load) < 48 || order.Uint32(load) != info && order.Uint32(load) != infoOnly {
+		return
+	}
+	if r := (reloc.Range{Off: uint64(order.Uint32(load[8:])), Size: uint64(order.Uint32(load[12:]))}); r.Off+r.Size <= uint64(len(im.b)) {
+		im.rebase = r
 	}
 }
 
@@ -225,15 +245,18 @@ const (
 	baseTypes
 	baseImage
 	baseFrame
-	bases
+	baseRodata
+	baseSegment // the first of several
+	bases       = baseSegment + 8
 )
 
 // baseAddrs are the addresses of the bases; 0: there is none.
 func (im *image) baseAddrs() (a [bases]uint64) {
 	a[baseImage] = im.imageBase
+	copy(a[baseSegment:], im.segAddrs)
 	if im.hasGo {
 		a[baseText], a[baseNames], a[basePctab], a[baseCutab] = im.text, im.names_, im.pctab, im.cutab
-		a[baseFiletab], a[baseFunctab], a[baseGofunc], a[baseTypes] = im.filetab, im.functab, im.gofunc, im.types
+		a[baseFiletab], a[baseFunctab], a[baseGofunc], a[baseTypes], a[baseRodata] = im.filetab, im.functab, im.gofunc, im.types, im.rodata
 	}
 	for _, s := range im.sections {
 		if s.name == ".eh_frame_hdr" {
@@ -253,9 +276,10 @@ func (im *image) regions(index [bases]uint64) []reloc.Region {
 	}
 	if im.hasGo && index[baseText] > 0 {
 		add(reloc.GoFuncs, im.funcs, index[baseText], index[baseNames], index[basePctab], index[baseCutab], index[baseGofunc])
-		if index[baseGofunc] > 0 {
-			add(reloc.GoInline, im.funcData, im.funcs.Off, im.funcs.Size, index[baseNames])
+		if index[baseGofunc] > 0 && index[baseRodata] > 0 {
+			add(reloc.GoData, im.funcData, im.funcs.Off, im.funcs.Size, index[baseNames], index[baseRodata])
 		}
+		add(reloc.GoLines, im.pctabRange, im.funcs.Off, im.funcs.Size, im.funcData.Off, im.funcData.Size)
 		add(reloc.Table, im.functabRange, index[baseText], index[baseFunctab])
 		add(reloc.Table, im.cutabRange, index[baseFiletab])
 		if index[baseTypes] > 0 {
@@ -270,6 +294,9 @@ func (im *image) regions(index [bases]uint64) []reloc.Region {
 		case s.name == ".eh_frame_hdr" && index[baseFrame] > 0 && s.Size > 12:
 			add(reloc.Table, reloc.Range{Off: s.Off + 12, Size: s.Size - 12}, index[baseFrame], index[baseFrame])
 		}
+	}
+	if im.rebase.Size > 0 {
+		add(reloc.Rebase, im.rebase, index[baseSegment:]...)
 	}
 	for _, s := range im.sections {
 		if s.code && im.arch == "amd64" {

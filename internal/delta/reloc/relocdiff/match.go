@@ -25,7 +25,7 @@ func match(ctx context.Context, old, next []byte) ([]reloc.Block, error) {
 					oldScore++
 				}
 			}
-			if length == oldScore && length != 0 || length > oldScore+8 {
+			if length == oldScore && length != 0 || length > oldScore+slack {
 				break
 			}
 			if i := scan + lastOffset; i >= 0 && i < len(old) && old[i] == next[scan] {
@@ -50,8 +50,10 @@ func match(ctx context.Context, old, next []byte) ([]reloc.Block, error) {
 		}
 		lastScan, lastPos, lastOffset = scan-backward, pos-backward, pos-scan
 	}
-	return m.blocks, nil
+	return prune(m.blocks, old, next), nil
 }
+
+var slack = 5
 
 type matcher struct {
 	old, next []byte

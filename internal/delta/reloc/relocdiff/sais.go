@@ -8,7 +8,7 @@ func suffixArray[T byte | int32](s []T, upper int) []int32 {
 	if n < 2 {
 		return sa
 	}
-	st := newBits(n) // suffixes that are smaller than the next one
+	st := newBitset(n) // suffixes that are smaller than the next one
 	for i := n - 2; i >= 0; i-- {
 		if s[i] < s[i+1] || s[i] == s[i+1] && st.has(i+1) {
 			st.set(i)
@@ -115,8 +115,8 @@ func samePart[T byte | int32](s []T, a, aEnd, b, bEnd int32) bool {
 	return int(aEnd) < len(s) && int(bEnd) < len(s) && s[a] == s[b]
 }
 
-type bits []uint64
+type bitset []uint64
 
-func newBits(n int) bits      { return make(bits, n/64+1) }
-func (b bits) has(i int) bool { return b[i>>6]>>(uint(i)&63)&1 != 0 }
-func (b bits) set(i int)      { b[i>>6] |= 1 << (uint(i) & 63) }
+func newBitset(n int) bitset    { return make(bitset, n/64+1) }
+func (b bitset) has(i int) bool { return b[i>>6]>>(uint(i)&63)&1 != 0 }
+func (b bitset) set(i int)      { b[i>>6] |= 1 << (uint(i) & 63) }
