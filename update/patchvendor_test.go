@@ -318,3 +318,56 @@ func (v *vendor) refresh() {
 		return nil
 	})
 }
+
+// bigFile makes the whole artifact so large that patches are worth it.
+var bigFile = noise("big", 150<<10)
+
+// patchedLayouts are the layouts, with updates that come as patches.
+func patchedLayouts() []layout {
+	var list []layout
+	for _, l := range layouts {
+		l.patched = true
+		list = append(list, l)
+	}
+	return list
+}
+
+// publishPatched publishes a version as an archive, and all patches from each version to the next.
+func (l layout) publishPatched(v *vendor, version string) {
+	v.t.Helper()
+	files := func(version string) map[string][]byte {
+		if l.place == nil {
+			return map[string][]byte{"notes": program(version), "share/big.bin": bigFile}
+		}
+		return l.files(version)
+	}
+	executable := map[bool]string{true: "notes", false: programPath}[l.place == nil]
+	v.release(version, tarGz(v.t.(*testing.T), files(version)), func(n *tufrepo.NewRelease) {
+		n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, executable
+	})
+	var patches []madePatch
+	for _, pair := range [][2]string{{"1.0.0", "1.1.0"}, {"1.1.0", "1.2.0"}} {
+		if version < pair[1] {
+			break
+		}
+		p := treePatch(v.t, files(pair[0]), files(pair[1]), nil)
+		p.Program = digest(program(pair[0]))
+		patches = append(patches, p)
+	}
+	v.publishPatches(version, patches...)
+}
+
+// hideArtifacts takes the artifacts of releases away, so that there are only patches.
+func (v *vendor) hideArtifacts(versions ...string) {
+	v.t.Helper()
+	for _, version := range versions {
+		e := v.entry(version)
+		data, err := os.ReadFile(filepath.Join(v.dir, "targets", "notes", "stable", version, e.Manifest.SHA256+".release.json"))
+		require.NoError(v.t, err)
+		m, err := channel.ParseManifest(data)
+		require.NoError(v.t, err)
+		for _, a := range m.Artifacts {
+			require.NoError(v.t, os.Remove(filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(a.SHA256)))))
+		}
+	}
+}
