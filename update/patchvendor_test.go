@@ -49,7 +49,7 @@ func withPrefix(t testing.TB, old, content []byte) []byte {
 	for window < len(old)+len(content) {
 		window <<= 1
 	}
-	options := []zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true)}
+	options := []zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression)}
 	if len(old) > 0 {
 		options = append(options, zstd.WithEncoderDictRaw(0, old))
 	}
@@ -370,4 +370,22 @@ func (v *vendor) hideArtifacts(versions ...string) {
 			require.NoError(v.t, os.Remove(filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(a.SHA256)))))
 		}
 	}
+}
+
+// republish changes the patches of a release in their list.
+func (v *vendor) republish(version string, change func(*channel.Patch)) {
+	v.t.Helper()
+	path := filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(v.entry(version).Patches.SHA256)))
+	data, err := os.ReadFile(path)
+	require.NoError(v.t, err)
+	list, err := channel.ParsePatches(data)
+	require.NoError(v.t, err)
+	var patches []madePatch
+	for _, p := range list.Patches {
+		change(&p)
+		body, err := os.ReadFile(filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(p.SHA256))))
+		require.NoError(v.t, err)
+		patches = append(patches, madePatch{p, body})
+	}
+	v.publishPatches(version, patches...)
 }
