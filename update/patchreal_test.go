@@ -70,11 +70,11 @@ func TestPatchOfRealProgram(t *testing.T) {
 				v.release("1.1.0", fresh)
 				v.publishPatches("1.1.0", filePatch(t, old, fresh))
 			} else {
-				for version, program := range map[string][]byte{"1.0.0": old, "1.1.0": fresh} {
-					v.release(version, tarGz(t, files(program, version)), func(n *tufrepo.NewRelease) {
-						n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, programPath
-					})
+				pack := func(n *tufrepo.NewRelease) {
+					n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, programPath
 				}
+				v.release("1.0.0", tarGz(t, files(old, "1.0.0")), pack)
+				v.release("1.1.0", tarGz(t, files(fresh, "1.1.0")), pack)
 				p := treePatch(t, files(old, "1.0.0"), files(fresh, "1.1.0"), nil)
 				p.Memory = 64 << 20
 				v.publishPatches("1.1.0", p)
