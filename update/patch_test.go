@@ -274,7 +274,7 @@ func TestPatchFallsBack(t *testing.T) {
 				}
 				before := p.everything()
 				u := p.start()
-				up, progress := p.stage(u)
+				_, progress := p.stage(u)
 				require.Equal(t, []string{c.code}, p.failures())
 				require.Equal(t, p.whole.Length, p.source.read[p.whole.SHA256])
 				require.Equal(t, update.Unpacking, progress[len(progress)-1].Step)
@@ -285,7 +285,7 @@ func TestPatchFallsBack(t *testing.T) {
 				require.NoError(t, os.RemoveAll(filepath.Join(update.Dir(u), "staging")))
 				p.source.spoil, p.events = nil, nil
 				asked := p.source.read[patch.SHA256]
-				up, _ = p.stage(u)
+				up, _ := p.stage(u)
 				require.Empty(t, p.failures())
 				require.Equal(t, c.remembered, asked == p.source.read[patch.SHA256])
 				require.Equal(t, up.Size, up.Download)
