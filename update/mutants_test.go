@@ -102,7 +102,7 @@ var guards = []mutant{
 	{"a patch is blamed for the network", "update/patch.go",
 		"&& whole != nil:", "&& false:", "TestPatchAfterNetworkFailure"},
 	{"a patch that failed is never forgotten", "update/patch.go",
-		"	return age < patchAgain && age > -patchAgain", "	return true", "TestPatchRemembered"},
+		"	return age < patchAgain && age > -patchAgain", "	return age < patchAgain || age > -patchAgain", "TestPatchRemembered"},
 	{"a changed base is noticed late", "update/patch.go",
 		"was[f.SHA256] && !there {", "was[f.SHA256] && !there && false {", "TestPatchOfChangedBase"},
 	{"what lies between is left behind", "update/patch.go",
