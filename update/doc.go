@@ -44,7 +44,8 @@
 //	previous     the version before the one in place (Versions: a file that names its folder)
 //	failed       the version rolled back, for the moment of the exchange
 //	gone-*       what is needed no more, on its way out
-//	staging/     downloads in progress (HASH.part) and one unpacked update (new-*)
+//	staging/     downloads in progress (HASH.part: artifacts, patches), one unpacked update (new-*), and while it is made of
+//	             several patches what lies between them (new-*, too)
 //	records/     the file lists of versions (Versions and Bundle)
 //	rescued/     files of the user, out of folders that were removed
 //	reserve      64 KiB for the journal when the disk is full
@@ -58,7 +59,7 @@
 //
 //	phase      in place       previous        a crash leaves                 Start
 //	idle       current        older or none   half a download, half an       has nothing to do; the next Stage goes on
-//	                                          unpacked folder                with the download and removes the rest
+//	                                          unpacked or patched folder     with the downloads and removes the rest
 //	staged     from           older or none   the same                       has nothing to do; Apply hashes the staged
 //	                                                                         files again, and takes no others
 //	applying   from           older, or set   from in place                  goes back to staged; the older version gets
@@ -94,6 +95,26 @@
 // A release that was rolled back is quarantined by the hash of its manifest and never tried again. One whose verified
 // bytes cannot be unpacked, or fail their probe, is tried three times, then left for a day. Failures of the network or of
 // a mirror do not count against a release.
+//
+// # Patches
+//
+// Where a release names patches that lead to it, Stage takes the cheapest of one of them, a chain of at most four, and the
+// whole artifact, and says in Update.Download, at Check, what that is likely to cost. It makes the new version beside the
+// old one: from the files that both have, whatever their names, which are cloned where the file system can (FICLONE on
+// Linux: Btrfs, XFS) and else copied, but never hard-linked, as a program that writes into a file of its own would then
+// change the version to go back to; from patches; and from new files in the patches. The version in place is
+// read only. Everything is hashed on the way and compared with the signed file list, as what an archive holds is, and is as
+// durable. A patch has no say in what is installed, and cannot make an update fail.
+//
+// Whatever is wrong with a patch (it cannot be had, is damaged, takes more memory than Config.MaxPatchMemory, or a file
+// that it needs was changed by a user), the same run downloads the whole artifact, and [EventPatchFailed] tells. The
+// patch is not tried again before an update was confirmed or 30 days have passed, unless the network is to blame, which
+// did not get the whole artifact either. To cancel is no failure: what was downloaded stays, to go on with.
+//
+// What is in place is known by hash: for [Executable] the file itself; for [Versions] and [Bundle] the list of the version
+// as it was signed, if it came by update or the channel still has it, so that files of the user do not matter; otherwise
+// everything that is in the folder. Other installers than these download everything. Applying a patch of format
+// zstd-prefix takes memory for the old files and the window of the new one; nothing else grows with what is installed.
 //
 // # When a start counts
 //

@@ -32,6 +32,9 @@ const (
 // goes on with a download that was interrupted, and returns at once when this very release is staged already.
 // progress may be nil; it is called often, from Stage's goroutine.
 //
+// What it downloads are patches to the version in place, where there are any that save something, or else the whole artifact,
+// see package comment, "Patches". Progress.Total counts what is really downloaded, and begins again if patches fail.
+//
 // Memory stays bounded: the download streams through the hash to disk. On an error this update is not staged, and what
 // failed verification is deleted. Whether the update can be installed here at all is asked first, see
 // [Updater.Preflight]. Errors: [*PreflightError], [*VerifyError], [*SourceError], [*StateError], [*ProbeError],
