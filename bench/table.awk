@@ -40,11 +40,16 @@ function costs(id, tool,    s) {
 	return sprintf("%.1f s, %d MB | %.2f s, %d MB", c[id, tool], cm[id, tool] * 1024 / 1e6, a[id, tool], am[id, tool] * 1024 / 1e6)
 }
 
+function row(id, name, z, b,    tar) {
+	tar = name !~ /file by file$/
+	print "| " name " | " commas(size[id]) " | " (tar ? commas(bytes[id, "full"]) " | " commas(bytes[id, "xdelta3"]) : "- | -") " | " commas(z) " | " commas(b) \
+		" | " commas(bytes[id, "ours"]) " | " ratio(bytes[id, "ours"], b) " | " ratio(bytes[id, "ours"], smaller(z, b)) " | " (number(bytes[id, "ours"]) ? remark[id, "ours"] : "-") " | " costs(id, "ours") " |"
+}
+
 {
 	id = $1 SUBSEP $3
 	if (!(id in seen)) { seen[id] = 1; ids[++pairs] = id; group[id] = $1; class[id] = $2; label[id] = $3; size[id] = $4 }
 	bytes[id, $5] = $6; c[id, $5] = $7; cm[id, $5] = $8; a[id, $5] = $9; am[id, $5] = $10; remark[id, $5] = $11
-	if ($5 == "ours") ours = 1
 }
 
 END {
@@ -58,14 +63,17 @@ END {
 		b = smaller(bytes[id, "bsdiff"], bytes[id, "bsdiff-files"])
 		o = bytes[id, "ours"]
 		best = smaller(z, b)
-		print "| " label[id] " | " commas(size[id]) " | " commas(bytes[id, "full"]) " | " commas(bytes[id, "xdelta3"]) " | " commas(z) " | " commas(b) \
-			" | " commas(o) " | " ratio(o, b) " | " ratio(o, best) " | " (ours ? remark[id, "ours"] : "-") " | " costs(id, "ours") " |"
+		if (class[id] == "tree") {
+			row(id, label[id] ", as one tar", bytes[id, "zstd"], bytes[id, "bsdiff"])
+			row(id, label[id] ", file by file", bytes[id, "zstd-files"], bytes[id, "bsdiff-files"])
+		} else {
+			row(id, label[id], z, b)
+		}
 		for (k = 1; k <= 2; k++) {
 			g = (k == 1 ? group[id] : "all") SUBSEP class[id]
 			if (number(o)) { add(g SUBSEP "b", o / b); add(g SUBSEP "best", o / best); add(g SUBSEP "full", o / bytes[id, "full"]); add("worst", o / best) }
 			add(g SUBSEP "zfull", z / bytes[id, "full"]); add(g SUBSEP "bfull", b / bytes[id, "full"])
 		}
-		for (t in names) delete names[t]
 		split("full zstd xdelta3 bsdiff ours", tool, " ")
 		for (t = 1; t in tool; t++) if (class[id] != "tree" && number(c[id, tool[t]])) {
 			mb = size[id] / 1e6
