@@ -199,7 +199,7 @@ func (l *lineWalker) walk(t lineTable, visit func(at, width uint64, step Step)) 
 			}
 		}
 		line := Line{own, uint32(at.value)}
-		if o := tree + uint64(calls.value)*inlineSize; calls.value >= 0 && tree != noTree && o+inlineSize <= uint64(len(l.data)) {
+		if o := tree + uint64(calls.value)*inlineSize; calls.value >= 0 && calls.value < 1<<31 && tree != noTree && o+inlineSize <= uint64(len(l.data)) {
 			line.Name = le.Uint32(l.data[o+inlineName:])
 		}
 		if line.Name != last.Name {
