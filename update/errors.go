@@ -19,6 +19,7 @@ func errorClass(err error) string {
 		channel  *NoChannelError
 		obstacle *PreflightError
 		hook     *HookError
+		portal   *PortalError
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -37,6 +38,8 @@ func errorClass(err error) string {
 		return "probe"
 	case errors.As(err, &channel):
 		return "no_channel"
+	case errors.As(err, &portal):
+		return "portal"
 	case errors.As(err, &source):
 		return "source"
 	case errors.Is(err, fs.ErrPermission):

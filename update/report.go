@@ -1,5 +1,7 @@
 package update
 
+import "strconv"
+
 // A Reporter is told what happened, in a closed vocabulary: names are the Event constants, field names and values are
 // short and hold no paths, addresses or free text. It must not block.
 type Reporter interface {
@@ -15,6 +17,7 @@ const (
 	EventApplied    = "update.applied"     // from, to
 	EventConfirmed  = "update.confirmed"   // from, to
 	EventRolledBack = "update.rolled_back" // from (the version left), to, code (trial, app, health)
+	EventMirrorOut  = "update.mirror_out"  // mirror (its place in the list, from 1 on), code: it lied, and is left out for the session
 	EventRescued    = "update.rescued"     // files: how many of the user's were kept from a folder that was removed
 )
 
@@ -22,6 +25,11 @@ func (u *Updater) event(name string, fields map[string]string) {
 	if u.cfg.Reporter != nil {
 		u.cfg.Reporter.Event(name, fields)
 	}
+}
+
+func (u *Updater) reportLiar(mirror int, err error) {
+	u.log.Warn("a mirror delivered what was not signed, and is left out from now on", "mirror", mirror, "cause", err)
+	u.event(EventMirrorOut, map[string]string{"mirror": strconv.Itoa(mirror), "code": errorClass(err)})
 }
 
 func (u *Updater) reportCheck(d Decision) {
