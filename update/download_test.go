@@ -166,7 +166,9 @@ func TestStall(t *testing.T) {
 		context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
 		return r, nil
 	})
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout, c.Download.Tries = mute, 50*time.Millisecond, 1 })
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) {
+		c.Source, c.Trust.StallTimeout, c.Download.Tries = mute, 50*time.Millisecond, 1
+	})
 	u := m.start()
 	d := check(t, u)
 	var failed *update.SourceError
