@@ -23,8 +23,9 @@ import (
 //	HASH.part.kept   durable: written in one step, after the data before its offset was synced
 //	HASH.part.now    written over and over, and never synced: what a process that was killed had got to
 //
-// A kill loses nothing that was written, so "now" counts for as long as the machine has not been started again; after
-// that, and where nobody can tell, it counts only if the data up to it hashes to it, from "kept" on.
+// A kill loses nothing that was written, so "now" counts for as long as the machine has not been started again, and so does
+// what was written after it; later, and where nobody can tell, "now" counts only if the data up to it hashes to it, from
+// "kept" on. Data without a checkpoint counts for nothing.
 //
 // Nothing here is trusted. A checkpoint that is damaged is ignored, and the file hashed again. One that was forged can make
 // a wrong file look right to this process's hash, no further: files of an archive are verified by hashes of their own, a
@@ -76,7 +77,7 @@ func decodeCheckpoint(data []byte, b channel.Blob) *checkpoint {
 		return nil
 	}
 	var c checkpoint
-	if json.Unmarshal([]byte(body), &c) != nil || c.SHA256 != b.SHA256 || c.Length != b.Length || c.Offset <= 0 || c.Offset > b.Length {
+	if json.Unmarshal([]byte(body), &c) != nil || c.SHA256 != b.SHA256 || c.Length != b.Length || c.Offset < 0 || c.Offset > b.Length {
 		return nil
 	}
 	if _, err := c.hash(); err != nil {
@@ -126,12 +127,12 @@ func (m *marks) read(suffix string, size int64) *checkpoint {
 	return c
 }
 
-// take returns the checkpoint to go on from, or nil, and the file cut to what may be built on: to the checkpoint after the
+// take returns the checkpoint to go on from, or nil, and cuts the file to what may be built on: to the checkpoint after the
 // machine was started again, as what lies beyond may be anything then.
 func (m *marks) take() (*checkpoint, error) {
 	info, err := m.file.Stat()
-	if err != nil {
-		return nil, err
+	if err != nil || info.Size() == 0 {
+		return nil, errors.Join(err, m.dropAll())
 	}
 	kept, now := m.read(keptSuffix, info.Size()), m.read(nowSuffix, info.Size())
 	best := kept
@@ -155,7 +156,10 @@ func (m *marks) take() (*checkpoint, error) {
 	if best != now {
 		err = errors.Join(err, m.drop(nowSuffix))
 	}
-	if best == nil || err != nil {
+	if best == nil {
+		return nil, errors.Join(err, m.file.Truncate(0))
+	}
+	if err != nil {
 		return nil, err
 	}
 	m.nowAt = best.Offset
@@ -182,6 +186,18 @@ func (m *marks) hashesTo(from, to *checkpoint) (bool, error) {
 	}
 	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
 	return err == nil && string(state) == string(to.State), nil
+}
+
+// begins notes that a download has begun, so that even its first bytes outlast a kill.
+func (m *marks) begins(h hash.Hash) {
+	if m.blob.Length < m.pace.now {
+		return
+	}
+	data, err := m.encode(&checkpoint{}, h)
+	if err == nil {
+		err = m.writeNow(data)
+	}
+	m.givenUp = err != nil
 }
 
 // at is called whenever the hash has got further. It does not wait for the disk.
@@ -271,7 +287,7 @@ func (m *marks) err() error {
 // rest writes a durable checkpoint for whoever goes on another time, if it is worth it.
 func (m *marks) rest(c checkpoint, h hash.Hash) error {
 	m.busy.Wait()
-	if c.Offset-m.keptAt < m.pace.now || m.err() != nil {
+	if c.Offset-m.keptAt < m.pace.now/8 || m.err() != nil {
 		return m.err()
 	}
 	data, err := m.encode(&c, h)

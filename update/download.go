@@ -323,7 +323,9 @@ func (t *transfer) resume() error {
 		if t.hash, err = c.hash(); err != nil {
 			return err
 		}
-		t.done, t.origin, t.past, t.doubt = c.Offset, c.Origin, c.Validator, true
+		t.done, t.origin, t.past, t.doubt = c.Offset, c.Origin, c.Validator, c.Offset > 0
+	} else {
+		t.marks.begins(t.hash)
 	}
 	if _, err := t.file.Seek(t.done, io.SeekStart); err != nil {
 		return err
@@ -351,7 +353,11 @@ func (t *transfer) restart() error {
 	t.hash = sha256.New()
 	t.done, t.by, t.origin, t.past, t.doubt = 0, 0, "", "", false
 	_, err := t.file.Seek(0, io.SeekStart)
-	return errors.Join(err, t.file.Truncate(0))
+	err = errors.Join(err, t.file.Truncate(0))
+	if t.marks != nil && err == nil {
+		t.marks.begins(t.hash)
+	}
+	return err
 }
 
 // rest makes what has arrived durable, as it may be long before it goes on.
