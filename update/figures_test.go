@@ -4,6 +4,7 @@ package update_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -17,8 +18,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/sha256"
 
 	"github.com/stretchr/testify/require"
 )
@@ -134,8 +133,11 @@ func (b *bigRelease) killAt(job benchJob, at int64) (size, checkpoint int64) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(b.t, cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
 	for killed := false; ; time.Sleep(time.Millisecond) {
 		if info, err := os.Stat(job.part()); !killed && err == nil && info.Size() >= at {
 			require.NoError(b.t, cmd.Process.Kill())
