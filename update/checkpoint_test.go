@@ -14,11 +14,15 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -348,4 +352,43 @@ func TestSyncOfDataFails(t *testing.T) {
 	require.NoError(t, u.Stage(t.Context(), up, nil))
 	staged, err := disk.ReadFile(h.disk, part, 1)
 	require.Error(t, err, "%q", staged)
+}
+
+// When a file begins again, what the checkpoint said of its bytes is forgotten before they are gone.
+func TestRestartForgetsCheckpoints(t *testing.T) {
+	v := newVendor(t)
+	content := answering("1.1.0", 3<<20)
+	v.release("1.1.0", content)
+	files := http.FileServer(http.Dir(v.dir))
+	tag, cut := `"a"`, gotSo
+	var part string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !strings.HasPrefix(req.URL.Path, "/blobs/") {
+			files.ServeHTTP(w, req)
+			return
+		}
+		w.Header().Set("ETag", tag)
+		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		_, _ = w.Write(content[:cut])
+		_ = http.NewResponseController(w).Flush()
+		if tag == `"b"` {
+			require.Eventually(t, func() bool {
+				info, err := os.Stat(part)
+				return err == nil && info.Size() == int64(cut)
+			}, 10*time.Second, time.Millisecond)
+			require.NoFileExists(t, part+".kept")
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	defer srv.Close()
+	s, err := update.HTTP(srv.URL, nil)
+	require.NoError(t, err)
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Download.Tries = s, 1 })
+	u := m.start()
+	part = filepath.Join(update.Dir(u), "staging", digest(content)+".part")
+	d := check(t, u)
+	require.Error(t, u.Stage(t.Context(), d.Update, nil))
+	require.FileExists(t, part+".kept")
+	tag, cut = `"b"`, 300_000
+	require.Error(t, u.Stage(t.Context(), d.Update, nil))
 }

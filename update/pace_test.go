@@ -246,3 +246,15 @@ func TestPausesBetweenTries(t *testing.T) {
 		require.Len(t, at, 2)
 	})
 }
+
+// A limit that is slower than a stalled line is no stall.
+func TestSlowLimit(t *testing.T) {
+	v := newVendor(t)
+	content := bytes.Repeat(program("1.1.0"), 60) // 1620 bytes
+	v.release("1.1.0", content)
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) {
+		c.Download.BytesPerSecond, c.Download.Tries, c.Trust.StallTimeout = 500, 1, 600*time.Millisecond
+	})
+	u := m.start()
+	require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))
+}
