@@ -46,7 +46,7 @@ type pace struct {
 	after     time.Duration // and kept, on slow lines, after this long
 }
 
-var defaultPace = pace{now: 512 << 10, kept: 16 << 20, after: 10 * time.Second}
+func defaultPace() pace { return pace{now: 512 << 10, kept: 16 << 20, after: 10 * time.Second} }
 
 // checkpoint is how far a download has got.
 type checkpoint struct {

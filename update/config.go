@@ -196,7 +196,7 @@ func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 func newHome(fsys disk.FS, cfg Config) (*Updater, error) {
 	u := &Updater{
 		cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, disk: fsys, log: cfg.Logger, unpacked: map[string]string{}, doubted: map[string]bool{},
-		pauser: newPauser(), limit: newLimit(cfg.Download.BytesPerSecond), boot: disk.BootID, pace: defaultPace,
+		pauser: newPauser(), limit: newLimit(cfg.Download.BytesPerSecond), boot: disk.BootID, pace: defaultPace(),
 	}
 	u.roster = trust.NewRoster(cfg.Source, u.reportLiar)
 	u.setDefaults()

@@ -4,18 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
-	"net/http"
-	"strconv"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/time/rate"
 
 	"github.com/fairlead-dev/fairlead/channel"
@@ -36,14 +31,6 @@ type Download struct {
 // A blob is verified by its signed length and SHA-256 while it streams: memory stays at one buffer, whatever its size.
 
 const copyBuffer = 256 << 10
-
-const (
-	defaultTries    = 5
-	leastProgress   = 1 << 20          // that makes a failed try count as none
-	firstPause      = time.Second      // between tries, at most
-	longestPause    = 30 * time.Second // between tries, in the end
-	longestObedient = time.Minute      // to Retry-After
-)
 
 // A source must deliver this much a second, on average over the stall time-out: a trickle is a stall, too.
 const leastRate = 1 << 10
@@ -186,7 +173,7 @@ func (u *Updater) from(t *transfer, m trust.Mirror) error {
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	mixed := t.by == 0
+	mixed := t.by == 0 && !t.single
 	if rerr := t.restart(); rerr != nil {
 		return &StateError{t.file.Name(), rerr}
 	}
@@ -198,114 +185,6 @@ func (u *Updater) from(t *transfer, m trust.Mirror) error {
 	u.log.Warn("what was downloaded earlier or elsewhere does not fit; starting the file again", "file", wrong.File)
 	t.single, t.far = true, 0
 	return u.from(t, m)
-}
-
-// candidates are the mirrors of one download, in order.
-type candidates []*candidate
-
-type candidate struct {
-	trust.Mirror
-	most, tries int       // in a row, and left
-	ready       time.Time // may not be asked before
-	pauses      pauses
-	err         error // the last
-}
-
-func newCandidates(mirrors []trust.Mirror, tries int) candidates {
-	if tries <= 0 {
-		tries = defaultTries
-	}
-	var all candidates
-	for _, m := range mirrors {
-		all = append(all, &candidate{Mirror: m, most: tries, tries: tries, pauses: newPauses()})
-	}
-	return all
-}
-
-// next returns the first that may be asked now, or soonest, and how long that takes; nil if none is left.
-func (all candidates) next(now time.Time) (*candidate, time.Duration) {
-	var soonest *candidate
-	for _, c := range all {
-		if c.tries > 0 && (soonest == nil || earlier(c, soonest, now)) {
-			soonest = c
-		}
-	}
-	if soonest == nil {
-		return nil, 0
-	}
-	return soonest, max(0, soonest.ready.Sub(now))
-}
-
-// earlier reports whether c may be asked before d, which stands before it in the list.
-func earlier(c, d *candidate, now time.Time) bool {
-	return d.ready.After(now) && c.ready.Before(d.ready)
-}
-
-func (all candidates) err() error {
-	var errs []error
-	for _, c := range all {
-		if c.err != nil {
-			errs = append(errs, c.err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// failed notes a failure, and decides whether and when the mirror is asked again.
-func (c *candidate) failed(err error, gotOn bool, now time.Time) {
-	c.err = err
-	switch {
-	case !passes(err):
-		c.tries = 0
-	case gotOn:
-		c.tries, c.pauses = c.most, newPauses()
-	default:
-		c.tries--
-	}
-	pause := c.pauses.NextBackOff()
-	var status *StatusError
-	if errors.As(err, &status) {
-		pause = max(pause, min(status.RetryAfter, longestObedient))
-	}
-	c.ready = now.Add(pause)
-}
-
-// pauses are the waits between tries: exponential, with full jitter.
-type pauses struct{ *backoff.ExponentialBackOff }
-
-func newPauses() pauses {
-	b := backoff.NewExponentialBackOff()
-	// The wait is between 0 and twice the interval.
-	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = firstPause/2, longestPause/2, 2, 1
-	return pauses{b}
-}
-
-// passes reports whether a failure of a mirror may be over in a moment. Absent files and refusals are not, nor is an answer
-// that is none, and a file that does not verify is worse.
-func passes(err error) bool {
-	var (
-		wrong    *VerifyError
-		portal   *PortalError
-		redirect *RedirectError
-		proxy    *ProxyError
-		length   *trust.LengthError
-		part     *trust.RangeError
-		status   *StatusError
-		cert     *tls.CertificateVerificationError
-		alert    tls.AlertError
-	)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.As(err, &wrong), errors.As(err, &portal), errors.As(err, &redirect),
-		errors.As(err, &proxy), errors.As(err, &length), errors.As(err, &part), errors.As(err, &cert), errors.As(err, &alert):
-		return false
-	case errors.As(err, &status):
-		switch status.Status {
-		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-			return true
-		}
-		return status.Status >= 500 && status.Status != http.StatusNotImplemented && status.Status != http.StatusHTTPVersionNotSupported
-	}
-	return true
 }
 
 // checkpoint describes the transfer when the hash has read up to an offset.
@@ -576,54 +455,4 @@ func sourceError(ctx context.Context, name string, err error) error {
 		err = cause
 	}
 	return &SourceError{Name: name, Err: err}
-}
-
-// noteDoubt notes whether a blob was verified with the help of a checkpoint that another process wrote.
-func (u *Updater) noteDoubt(sha256 string, doubt bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if doubt {
-		u.doubted[sha256] = true
-	} else {
-		delete(u.doubted, sha256)
-	}
-}
-
-func (u *Updater) doubts(sha256 string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.doubted[sha256]
-}
-
-// vouch hashes a program that is about to be run, if this process has not yet read all of it.
-func (u *Updater) vouch(up *Update, st Staged) error {
-	if !u.doubts(up.Artifact.SHA256) || up.Artifact.Format != channel.Raw || u.cfg.Trial.InsecureSkipProbe {
-		return nil
-	}
-	got, err := u.installer.Digest(st.Path)
-	if err != nil {
-		return &StateError{st.Path, err}
-	}
-	if got != st.Digest {
-		return &VerifyError{File: channel.BlobPath(up.Artifact.SHA256), Err: errors.New("what an earlier process had downloaded has changed: the file has digest " + strconv.Quote(got))}
-	}
-	return nil
-}
-
-// twice fills folder, and once more from the beginning if a checkpoint has deceived it.
-func (u *Updater) twice(up *Update, folder string, fill func() (Staged, error)) (Staged, error) {
-	st, err := fill()
-	if err == nil {
-		err = u.vouch(up, st)
-	}
-	var wrong *VerifyError
-	if !errors.As(err, &wrong) || !u.doubts(up.Artifact.SHA256) {
-		return st, err
-	}
-	u.log.Warn("a checkpoint was wrong; starting the file again", "cause", err)
-	u.dropPart(u.path(stagingName, up.Artifact.SHA256+partSuffix))
-	if err := errors.Join(u.disk.RemoveAll(folder), u.disk.Mkdir(folder, 0o700)); err != nil {
-		return Staged{}, &StateError{folder, err}
-	}
-	return fill()
 }
