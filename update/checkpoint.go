@@ -189,15 +189,26 @@ func (m *marks) hashesTo(from, to *checkpoint) (bool, error) {
 }
 
 // begins notes that a download has begun, so that even its first bytes outlast a kill.
-func (m *marks) begins(h hash.Hash) {
+func (m *marks) begins(h hash.Hash) { m.note(checkpoint{}, h) }
+
+// ends notes that it is whole. Its error is that of a sync of the data.
+func (m *marks) ends(c checkpoint, h hash.Hash) error {
+	m.busy.Wait()
+	if !m.givenUp {
+		m.note(c, h)
+	}
+	return m.err()
+}
+
+func (m *marks) note(c checkpoint, h hash.Hash) {
 	if m.blob.Length < m.pace.now {
 		return
 	}
-	data, err := m.encode(&checkpoint{}, h)
+	data, err := m.encode(&c, h)
 	if err == nil {
 		err = m.writeNow(data)
 	}
-	m.givenUp = err != nil
+	m.nowAt, m.givenUp = c.Offset, err != nil
 }
 
 // at is called whenever the hash has got further. It does not wait for the disk.
@@ -310,7 +321,7 @@ func (m *marks) drop(suffix string) error {
 	return err
 }
 
-// dropAll removes both, before what they are of is overwritten, or when it is whole.
+// dropAll removes both, before what they are of is overwritten.
 func (m *marks) dropAll() error {
 	err := errors.Join(m.close(), m.drop(nowSuffix), m.drop(keptSuffix))
 	m.nowAt, m.keptAt = 0, 0

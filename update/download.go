@@ -61,7 +61,8 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 }
 
 // downloadBlob returns the path of the verified blob. The name is its hash: never a name from the network. It goes on where
-// an earlier one stopped, see type checkpoint. The file is not synced: who installs it syncs what comes of it.
+// an earlier one stopped, see type checkpoint. The file is not synced: who installs it syncs what comes of it. It is removed
+// by dropPart.
 func (u *Updater) downloadBlob(ctx context.Context, b channel.Blob, progress func(done int64)) (string, error) {
 	path := u.path(stagingName, b.SHA256+partSuffix)
 	f, err := u.openPart(path)
@@ -90,8 +91,8 @@ func (t *transfer) finish(err error) error {
 	var state *StateError
 	switch {
 	case err == nil:
-		_ = t.marks.dropAll() // they would be ignored
-		if err = t.marks.err(); err != nil {
+		// The checkpoints stay for as long as the file: unpacking it may take long, and be killed, too.
+		if err = t.marks.ends(t.checkpoint(t.done), t.hash); err != nil {
 			err = &StateError{t.file.Name(), err}
 		}
 	case !errors.As(err, &state):
@@ -103,6 +104,7 @@ func (t *transfer) finish(err error) error {
 	return err
 }
 
+// dropPart removes a file that downloadBlob has returned, or what an earlier one left, with its checkpoints.
 func (u *Updater) dropPart(path string) {
 	for _, suffix := range []string{"", keptSuffix, nowSuffix} {
 		_ = u.disk.RemoveAll(path + suffix)

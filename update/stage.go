@@ -202,7 +202,7 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 	case err != nil && !errors.As(err, &full): // cancelled: the download is good
 		return st, err
 	}
-	_ = u.disk.Remove(blob) // of no more use; and a full disk is not left full
+	u.dropPart(blob) // of no more use; and a full disk is not left full
 	return st, err
 }
 
