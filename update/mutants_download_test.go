@@ -49,7 +49,7 @@ var downloadGuards = []mutant{
 	{"the pauses are not random", "update/retry.go",
 		"firstPause/2, longestPause/2, 2, 1", "10*firstPause, longestPause, 2, 0", "TestPausesBetweenTries"},
 	{"silence is not noticed", "update/download.go",
-		"time.AfterFunc(t.stall, func() { cancel(errStalled) })", "time.AfterFunc(time.Hour, func() { cancel(errStalled) })", "TestToxiproxy/silence"},
+		"time.AfterFunc(t.stall, func() { cancel(errStalled) })", "time.AfterFunc(time.Hour, func() { cancel(errStalled) })", "TestTrickle"},
 	{"a limit counts as silence", "update/download.go",
 		"	alive.timer.Stop()\n	defer alive.reset()\n", "", "TestSlowLimit"},
 	{"there is no limit", "update/download.go",

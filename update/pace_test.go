@@ -68,7 +68,9 @@ func TestRestartsEnd(t *testing.T) {
 	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Download.Tries = s, 2 })
 	u := m.start()
 	var failed *update.SourceError
-	require.ErrorAs(t, u.Stage(t.Context(), check(t, u).Update, nil), &failed)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.ErrorAs(t, u.Stage(ctx, check(t, u).Update, nil), &failed)
 	require.LessOrEqual(t, asked.Load(), int64(4))
 }
 
