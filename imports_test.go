@@ -73,6 +73,7 @@ var appModules = []string{
 	"github.com/klauspost/compress", // zstd only, for .tar.zst: 0.2 MB
 	"github.com/theupdateframework/go-tuf/v2",
 	"golang.org/x/sys",
+	"golang.org/x/time", // rate only
 	// what go-tuf brings
 	"github.com/google/go-containerregistry",
 	"github.com/opencontainers/go-digest",

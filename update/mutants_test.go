@@ -121,7 +121,9 @@ var guards = []mutant{
 		"	return fsys.SyncDir(filepath.Dir(path))\n}\n\n// CreateTemp", "	return nil\n}\n\n// CreateTemp", modelTests},
 }
 
-func TestMutants(t *testing.T) {
+func TestMutants(t *testing.T) { testMutants(t, guards) }
+
+func testMutants(t *testing.T, guards []mutant) {
 	if !*mutants {
 		t.Skip("builds and tests this package once for each guard: -mutants")
 	}
