@@ -59,7 +59,7 @@ func (r *Repo) moveToArchive(product, channelName string, rel channel.Release) e
 		if archived.Seq, err = r.nextSeq(product, archiveChannel); err != nil {
 			return err
 		}
-		archived.Rollout = nil
+		archived.Rollout, archived.Patches = nil, nil // nobody installs from there
 		if err := r.put(product, archiveChannel, archived); err != nil {
 			return err
 		}

@@ -347,7 +347,7 @@ func (v *vendor) edit(r *tufrepo.Repo) {
 		}
 		_, err = r.Release(ctx, "notes", name, n)
 	case 5:
-		_, err = r.Promote("notes", version, name, other, ramp)
+		_, err = r.Promote(ctx, "notes", version, name, other, ramp)
 	case 6:
 		_, err = r.SetRollout("notes", name, version, ramp)
 	case 7:

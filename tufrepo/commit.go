@@ -291,12 +291,12 @@ func (c *committer) writeBlob(ctx context.Context, sum string, b pendingBlob) er
 			return fmt.Errorf("tufrepo: publish: %w", err)
 		}
 	}
-	f, err := os.Open(b.path)
+	f, err := b.open()
 	if err != nil {
 		return &ArtifactError{b.path, err}
 	}
 	defer func() { _ = f.Close() }()
-	content := &blobReader{r: f, hash: sha256.New(), want: sum, path: b.path, total: b.length, progress: c.repo.progress}
+	content := &blobReader{r: f, hash: sha256.New(), want: sum, path: cmp.Or(b.path, name), total: b.length, progress: c.repo.progress}
 	switch _, err := c.repo.store.Put(ctx, name, content, cond); {
 	case errors.Is(err, ErrConflict):
 		c.result.Skipped++
@@ -307,6 +307,13 @@ func (c *committer) writeBlob(ctx context.Context, sum string, b pendingBlob) er
 		c.result.Uploaded += b.length
 	}
 	return nil
+}
+
+func (b pendingBlob) open() (io.ReadCloser, error) {
+	if b.path == "" {
+		return io.NopCloser(bytes.NewReader(b.data)), nil
+	}
+	return os.Open(b.path)
 }
 
 // A blobReader fails at its end if the file is not any more what was hashed when it was released, so that nothing is

@@ -98,8 +98,9 @@ func (r *Repo) SetPolicy(role string, p Policy) error {
 }
 
 // Promote lists a release of one channel in another: the same manifest and blobs, published at the same time. A nil
-// rollout is everybody. If it is listed there already, it stays as it is.
-func (r *Repo) Promote(product, version, from, to string, rollout *channel.Rollout) (channel.Release, error) {
+// rollout is everybody. If it is listed there already, it stays as it is. As the other channel has other releases before it,
+// patches from those are made, as by [Repo.Release].
+func (r *Repo) Promote(ctx context.Context, product, version, from, to string, rollout *channel.Rollout) (channel.Release, error) {
 	rel, err := r.entry(product, from, version)
 	if err != nil {
 		return rel, err
@@ -129,8 +130,15 @@ func (r *Repo) Promote(product, version, from, to string, rollout *channel.Rollo
 		return there, nil
 	}
 	source := manifestFile(product, from, rel)
-	rel.Rollout = rollout
+	rel.Rollout, rel.Patches = rollout, nil
 	if rel.Seq, err = r.nextSeq(product, to); err != nil {
+		return rel, err
+	}
+	m, err := r.Manifest(ctx, product, from, version)
+	if err != nil {
+		return rel, err
+	}
+	if err := r.addPatches(ctx, product, to, &rel, m, nil); err != nil {
 		return rel, err
 	}
 	if err := r.put(product, to, rel); err != nil {

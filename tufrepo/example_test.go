@@ -59,7 +59,7 @@ func Example() {
 	}); err != nil {
 		log.Fatal(err)
 	}
-	if _, err := repo.Promote("notes", "1.0.0", "beta", "stable", &channel.Rollout{From: 500, To: channel.Everybody, Start: now(), Duration: 7 * 86400}); err != nil {
+	if _, err := repo.Promote(ctx, "notes", "1.0.0", "beta", "stable", &channel.Rollout{From: 500, To: channel.Everybody, Start: now(), Duration: 7 * 86400}); err != nil {
 		log.Fatal(err)
 	}
 	for _, edit := range repo.Changes() {

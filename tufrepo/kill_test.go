@@ -96,7 +96,7 @@ func TestKilledRelease(t *testing.T) {
 		if _, err := r.Release(t.Context(), "notes", "beta", w.release("2.0.0", "three")); err != nil {
 			return err
 		}
-		if _, err := r.Promote("notes", "1.0.0", "stable", "beta", nil); err != nil {
+		if _, err := r.Promote(t.Context(), "notes", "1.0.0", "stable", "beta", nil); err != nil {
 			return err
 		}
 		_, err = r.Commit(t.Context(), w.all()...)

@@ -21,6 +21,8 @@ type OpenConfig struct {
 
 	Now      func() time.Time                     // nil: time.Now
 	Progress func(done, total int64, what string) // nil: none; done and total are bytes of the file what
+
+	Patches PatchPolicy // of [Repo.Release] and [Repo.Promote]; the zero value makes some
 }
 
 // A Repo is an open repository with the edits made to it. It is not for use by several goroutines at once.
@@ -28,6 +30,7 @@ type Repo struct {
 	store    Store
 	now      func() time.Time
 	progress func(done, total int64, what string)
+	policy   PatchPolicy
 
 	trusted   *metadata.Metadata[metadata.RootType] // as in the store; nil while creating
 	root      *metadata.Metadata[metadata.RootType] // as it is to be
@@ -40,6 +43,8 @@ type Repo struct {
 	edits   []string        // in words
 	files   map[string]pendingFile
 	blobs   map[string]pendingBlob // by sha256
+	patched []PatchReport
+	hinders []Hindrance
 }
 
 // A pendingFile is a target file to write: data, or the content of another file of the store.
@@ -50,7 +55,8 @@ type pendingFile struct {
 }
 
 type pendingBlob struct {
-	path   string // on the publisher's machine
+	path   string // on the publisher's machine; "": it is data
+	data   []byte
 	length int64
 
 	damaged bool // what the store has under its name, if anything, is to be replaced
@@ -62,6 +68,7 @@ type pendingBlob struct {
 // repository is a [*NotFoundError].
 func Open(ctx context.Context, store Store, cfg OpenConfig) (*Repo, error) {
 	r := newRepo(store, cfg.Now, cfg.Progress)
+	r.policy = cfg.Patches
 	replaced, err := r.loadRoot(ctx, cfg.Root)
 	if err != nil {
 		return nil, err
@@ -108,6 +115,7 @@ func newRepo(store Store, now func() time.Time, progress func(done, total int64,
 func (r *Repo) reset() {
 	r.changed, r.edits = map[string]bool{}, nil
 	r.files, r.blobs = map[string]pendingFile{}, map[string]pendingBlob{}
+	r.patched, r.hinders = nil, nil
 }
 
 // clock is the time of an operation, as it can stand in metadata.

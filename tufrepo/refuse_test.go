@@ -218,29 +218,29 @@ func TestEditsRefused(t *testing.T) {
 			func(w *world, r *Repo) error { _, err := r.Withdraw("notes", "stable", "1.0.0", "why", ""); return err }, "is what the withdrawn 1.1.0 goes back to"},
 		"promote what is withdrawn": {
 			func(w *world, r *Repo) error {
-				_, err := r.Promote("notes", "1.0.0", "stable", "beta", nil)
+				_, err := r.Promote(t.Context(), "notes", "1.0.0", "stable", "beta", nil)
 				return err
 			},
 			func(w *world, r *Repo) error {
-				_, err := r.Promote("notes", "1.1.0", "stable", "beta", nil)
+				_, err := r.Promote(t.Context(), "notes", "1.1.0", "stable", "beta", nil)
 				return err
 			}, "is withdrawn (loses data)"},
 		"promote what is not there": {
 			func(w *world, r *Repo) error {
-				_, err := r.Promote("notes", "1.0.0", "stable", "beta", nil)
+				_, err := r.Promote(t.Context(), "notes", "1.0.0", "stable", "beta", nil)
 				return err
 			},
 			func(w *world, r *Repo) error {
-				_, err := r.Promote("notes", "9.0.0", "stable", "beta", nil)
+				_, err := r.Promote(t.Context(), "notes", "9.0.0", "stable", "beta", nil)
 				return err
 			}, "there is no version 9.0.0 in channel stable"},
 		"promote to where it is withdrawn": {
 			func(w *world, r *Repo) error {
-				_, err := r.Promote("notes", "1.5.0", "beta", "stable", nil)
+				_, err := r.Promote(t.Context(), "notes", "1.5.0", "beta", "stable", nil)
 				return err
 			},
 			func(w *world, r *Repo) error {
-				_, err := r.Promote("notes", "1.6.0", "beta", "stable", nil)
+				_, err := r.Promote(t.Context(), "notes", "1.6.0", "beta", "stable", nil)
 				return err
 			}, "1.6.0 in stable is withdrawn for good"},
 		"archive everything": {
@@ -257,7 +257,7 @@ func TestEditsRefused(t *testing.T) {
 	base.published("beta", base.release("1.5.0", "five"))
 	base.published("beta", base.release("1.6.0", "six"))
 	r := base.open()
-	_, err := r.Promote("notes", "1.6.0", "beta", "stable", nil)
+	_, err := r.Promote(t.Context(), "notes", "1.6.0", "beta", "stable", nil)
 	require.NoError(t, err)
 	_, err = r.Withdraw("notes", "stable", "1.6.0", "bad", "")
 	require.NoError(t, err)

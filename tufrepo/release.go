@@ -59,6 +59,8 @@ type NewAttachment struct {
 // [*VersionReusedError]. With the same bytes nothing changes if it is listed in this channel already (so a release job
 // can be run again; the line stays as it is, a hold or rollout included) but that blobs which the store lost, or holds
 // damaged, are put back; and otherwise it is listed as it was published first.
+//
+// Patches from the releases before it are made, see [PatchPolicy]; what came of it is in [Repo.PatchReports].
 func (r *Repo) Release(ctx context.Context, product, channelName string, n NewRelease) (channel.Release, error) {
 	if channelName == archiveChannel {
 		return channel.Release{}, &StateError{"channel " + archiveChannel, "is where old releases go; release to another"}
@@ -87,9 +89,15 @@ func (r *Repo) Release(ctx context.Context, product, channelName string, n NewRe
 		if err := sameTerms(product, channelName, there, rel); err != nil {
 			return there, err
 		}
-		return there, r.restoreBlobs(ctx, fmt.Sprintf("%s %s", product, n.Version), sources)
+		if err := r.restoreBlobs(ctx, fmt.Sprintf("%s %s", product, n.Version), sources); err != nil {
+			return there, err
+		}
+		return there, r.restorePatches(ctx, product, channelName, there, m, sources)
 	}
 	if rel.Seq, err = r.nextSeq(product, channelName); err != nil {
+		return rel, err
+	}
+	if err := r.addPatches(ctx, product, channelName, &rel, m, sources); err != nil {
 		return rel, err
 	}
 	if err := r.put(product, channelName, rel); err != nil {

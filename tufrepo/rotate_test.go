@@ -134,7 +134,7 @@ func (v *vendor) killedAt(kill int, edit func(*vendor, *tufrepo.Repo)) bool {
 		r := v.open(&watchedStore{v.store(), before})
 		_, err := r.Release(v.Context(), "notes", "stable", tufrepo.NewRelease{Version: "1.1.0", Artifacts: v.artifact("two")})
 		require.NoError(v, err)
-		_, err = r.Promote("notes", "1.0.0", "stable", "beta", nil)
+		_, err = r.Promote(v.Context(), "notes", "1.0.0", "stable", "beta", nil)
 		require.NoError(v, err)
 		edit(v, r)
 		_, err = r.Commit(v.Context(), v.everybody()...)

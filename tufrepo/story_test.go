@@ -245,7 +245,7 @@ func TestStory(t *testing.T) {
 	// Promotion: the same manifest, nothing uploaded.
 	w.now = w.now.Add(24 * time.Hour)
 	ramp := &channel.Rollout{From: 1000, To: channel.Everybody, Start: w.now, Duration: 86400}
-	promoted, err := r.Promote("notes", "1.0.0", "beta", "stable", ramp)
+	promoted, err := r.Promote(t.Context(), "notes", "1.0.0", "beta", "stable", ramp)
 	require.NoError(t, err)
 	require.Equal(t, rel.Manifest, promoted.Manifest)
 	require.Equal(t, rel.Published, promoted.Published)

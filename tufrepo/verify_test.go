@@ -18,7 +18,7 @@ func auditWorld(t *testing.T) *world {
 	w := newWorld(t)
 	w.published("beta", w.release("1.0.0", "one"))
 	r := w.open()
-	_, err := r.Promote("notes", "1.0.0", "beta", "stable", nil)
+	_, err := r.Promote(t.Context(), "notes", "1.0.0", "beta", "stable", nil)
 	require.NoError(t, err)
 	_, err = r.Release(t.Context(), "notes", "stable", w.release("1.1.0", "two"))
 	require.NoError(t, err)

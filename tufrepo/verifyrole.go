@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"regexp"
 	"slices"
@@ -213,7 +214,52 @@ func (a *auditor) auditRelease(role, product, channelName, target string, t *met
 	for _, b := range m.Blobs() {
 		a.blobs[b] = name
 	}
-	return rel, nil
+	return rel, a.auditPatches(role, rel, m)
+}
+
+// auditPatches reads the list of the patches that lead to a release. The list and the patches are blobs, which are hashed
+// with the others.
+func (a *auditor) auditPatches(role string, rel channel.Release, m *channel.Manifest) error {
+	if rel.Patches == nil {
+		return nil
+	}
+	by := fmt.Sprintf("%s, for %s,", role, rel.Version)
+	name := blobName(rel.Patches.SHA256)
+	a.blobs[*rel.Patches] = by
+	if rel.Patches.Length > channel.MaxPatches {
+		a.fail(role, nextFormat, "lists %d bytes of patches for %s, and clients read no more than %d", rel.Patches.Length, rel.Version, channel.MaxPatches)
+		return nil
+	}
+	data, _, err := read(a.ctx, a.store, name, channel.MaxPatches)
+	var trust *TrustError
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.As(err, &trust) || err == nil && blobOf(data) != *rel.Patches:
+		return nil // auditBlobs says so
+	case err != nil:
+		return err
+	}
+	list, err := channel.ParsePatches(data)
+	if err != nil {
+		a.fail(name, nextFormat, "is no usable list of patches: %v", err)
+		return nil
+	}
+	if list.Product != m.Product || list.Version != rel.Version {
+		a.fail(name, "list the release anew", "is the list of patches of %s %s, and %s names it for %s", list.Product, list.Version, role, rel.Version)
+	}
+	leads := map[string]bool{}
+	for i := range m.Artifacts {
+		leads[channel.ContentDigest(m.Artifacts[i].Files)] = true
+	}
+	for _, p := range list.Patches {
+		leads[p.From] = true
+	}
+	for _, p := range list.Patches {
+		if !leads[p.To] {
+			a.warn(name, "nothing: installations pass it over", "has a patch to sha256 %s, which is neither in %s nor the beginning of another patch", p.To, rel.Version)
+		}
+		a.blobs[p.Blob] = name
+	}
+	return nil
 }
 
 func (a *auditor) auditReverts(role, product, channelName string, m *metadata.Metadata[metadata.TargetsType]) {

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -35,8 +36,9 @@ type place struct {
 // A recipe makes a file out of others.
 type recipe struct {
 	delta.TreeFile
-	body *io.SectionReader
-	of   *channel.Patch // which has it
+	body  *io.SectionReader
+	of    *channel.Patch // which has it
+	order int            // in the patch: what it is made of may come before it there
 }
 
 // A patchError says which patch is to blame.
@@ -177,21 +179,21 @@ func openStep(p *channel.Patch, file io.ReaderAt, length int64) (step, error) {
 	body := io.NewSectionReader(file, 0, p.Length)
 	if p.Format != channel.Tree {
 		f := delta.TreeFile{Blob: channel.Blob{SHA256: p.To, Length: length}, Format: p.Format, Bases: []string{p.From}}
-		return step{p.To: {f, body, p}}, nil
+		return step{p.To: {f, body, p, 0}}, nil
 	}
 	t, err := delta.OpenTree(body)
 	if err != nil {
 		return nil, err
 	}
 	s := step{}
-	for _, f := range t.Files {
-		s[f.SHA256] = recipe{f, t.Part(f), p}
+	for i, f := range t.Files {
+		s[f.SHA256] = recipe{f, t.Part(f), p, i}
 	}
 	return s, nil
 }
 
 // follow finds out, from the end, what has to be made in each step to get what is wanted out of what is there: only that
-// is made. The error is a [*patchError] if something is in none of them.
+// is made, in the order of the result. The error is a [*patchError] if something is in none of the steps.
 func follow(steps []step, last *channel.Patch, wanted []string, have map[string]place) (todo [][]recipe, err error) {
 	todo = make([][]recipe, len(steps))
 	needs := map[string]*channel.Patch{} // by whom
@@ -199,22 +201,7 @@ func follow(steps []step, last *channel.Patch, wanted []string, have map[string]
 		needs[sum] = last
 	}
 	for i := len(steps) - 1; i >= 0; i-- {
-		before := map[string]*channel.Patch{}
-		for _, sum := range slices.Sorted(maps.Keys(needs)) {
-			if _, there := have[sum]; there {
-				continue
-			}
-			r, made := steps[i][sum]
-			if !made {
-				before[sum] = needs[sum]
-				continue
-			}
-			todo[i] = append(todo[i], r)
-			for _, base := range r.Bases {
-				before[base] = r.of
-			}
-		}
-		needs = before
+		todo[i], needs = steps[i].back(needs, have)
 	}
 	for _, sum := range slices.Sorted(maps.Keys(needs)) {
 		if _, there := have[sum]; !there {
@@ -225,6 +212,52 @@ func follow(steps []step, last *channel.Patch, wanted []string, have map[string]
 		}
 	}
 	return todo, nil
+}
+
+// back finds out what of a step is needed, and what of the steps before it.
+func (s step) back(needs map[string]*channel.Patch, have map[string]place) (todo []recipe, before map[string]*channel.Patch) {
+	before = map[string]*channel.Patch{}
+	taken := map[string]bool{}
+	for queue := slices.Sorted(maps.Keys(needs)); len(queue) > 0; {
+		sum := queue[0]
+		queue = queue[1:]
+		r, made := s[sum]
+		if _, there := have[sum]; there || taken[sum] {
+			continue
+		} else if !made {
+			before[sum] = needs[sum]
+			continue
+		}
+		taken[sum] = true
+		todo = append(todo, r)
+		for _, base := range r.Bases {
+			if b, here := s[base]; here && b.order < r.order {
+				queue = append(queue, base)
+			} else {
+				before[base] = r.of
+			}
+		}
+	}
+	slices.SortFunc(todo, func(a, b recipe) int { return cmp.Compare(a.order, b.order) })
+	return todo, before
+}
+
+// split takes apart what others of a step are made of, and so has to be made before them.
+func split(todo []recipe) (bases, rest []recipe) {
+	used := map[string]bool{}
+	for _, r := range todo {
+		for _, base := range r.Bases {
+			used[base] = true
+		}
+	}
+	for _, r := range todo {
+		if used[r.SHA256] {
+			bases = append(bases, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	return bases, rest
 }
 
 // between makes what the steps before the last one have to make, in a folder, under their hashes. Nothing of it is ever

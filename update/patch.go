@@ -261,10 +261,13 @@ func (u *Updater) applyPatches(ctx context.Context, up *Update, b base, route []
 	}
 	c := &contents{have: maps.Clone(b.files), recipes: map[string]recipe{}, memory: u.cfg.MaxPatchMemory}
 	if last := len(todo) - 1; last >= 0 {
-		for _, r := range todo[last] {
+		bases, rest := split(todo[last])
+		for _, r := range rest {
 			c.recipes[r.SHA256] = r
 		}
-		todo = todo[:last]
+		if todo = todo[:last]; len(bases) > 0 {
+			todo = append(todo, bases)
+		}
 	}
 	return u.makeAll(ctx, up, c, todo, wanted, into, progress)
 }

@@ -25,6 +25,8 @@ type vendor struct {
 	now    time.Time
 	signer *tufrepo.Signer
 	key    crypto.Signer
+
+	patches tufrepo.PatchPolicy // none, unless a test says otherwise
 }
 
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
@@ -37,7 +39,7 @@ func newVendorTB(t testing.TB) *vendor {
 	require.NoError(t, err)
 	signer, err := tufrepo.NewSigner(key)
 	require.NoError(t, err)
-	v := &vendor{t: t, dir: t.TempDir(), now: start, signer: signer, key: key}
+	v := &vendor{t: t, dir: t.TempDir(), now: start, signer: signer, key: key, patches: tufrepo.PatchPolicy{From: -1}}
 	keys := v.keys()
 	repo, err := tufrepo.Create(t.Context(), tufrepo.Dir(v.dir), tufrepo.CreateConfig{
 		Root: keys, Targets: keys, Snapshot: keys, Timestamp: keys, Now: v.clock,
@@ -65,7 +67,7 @@ func (v *vendor) root() []byte {
 // edit opens the repository, changes it and commits.
 func (v *vendor) edit(change func(*tufrepo.Repo) error) {
 	v.t.Helper()
-	repo, err := tufrepo.Open(v.t.Context(), tufrepo.Dir(v.dir), tufrepo.OpenConfig{Now: v.clock})
+	repo, err := tufrepo.Open(v.t.Context(), tufrepo.Dir(v.dir), tufrepo.OpenConfig{Now: v.clock, Patches: v.patches})
 	require.NoError(v.t, err)
 	require.NoError(v.t, change(repo))
 	_, err = repo.Commit(v.t.Context(), v.signer)

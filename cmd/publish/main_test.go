@@ -45,7 +45,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Values["trees"] = map[string]string{}
 			e.Setenv("GORACE", noExitSleep)
-			return nil
+			cache, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output() // for scripts that build programs
+			e.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
+			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"fails": fails, "pack": pack, "tree": tree, "tamper": tamper, "json": jsonAt,

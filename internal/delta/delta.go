@@ -14,6 +14,7 @@ import (
 	"io"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/delta/reloc"
 )
 
 // Whole is the format of a file that needs no base: a Zstandard frame. It occurs in trees only.
@@ -21,7 +22,7 @@ const Whole channel.PatchFormat = "zstd"
 
 // Formats lists the formats of patches that can be applied here.
 func Formats() []channel.PatchFormat {
-	return []channel.PatchFormat{channel.ZstdPrefix, channel.Tree}
+	return []channel.PatchFormat{channel.ZstdPrefix, channel.Reloc, channel.Tree}
 }
 
 // A Patch is what makes one file.
@@ -70,8 +71,8 @@ func Apply(ctx context.Context, w io.Writer, p Patch) error {
 		err = a.zstd(body, nil, wholeWindow(p.Memory))
 	case channel.ZstdPrefix:
 		err = a.zstdPrefix(body, bases, p)
-	default: // channel.Reloc: err = reloc.Apply(a, bases[0], bases[0].Size(), body, body.Size(), p.Length)
-		err = errors.New("the format is not known here")
+	case channel.Reloc:
+		err = reloc.Apply(a, bases[0], bases[0].Size(), body, body.Size(), p.Length)
 	}
 	if err == nil && a.left > 0 {
 		err = fmt.Errorf("it ends %d bytes early", a.left)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fairlead-dev/fairlead/tufrepo"
 )
 
 // A System is what the command gets from around it. Nothing else in this package looks at the environment.
@@ -51,6 +53,8 @@ type app struct {
 	json             bool
 	repoDir, keysDir string
 	rootFile         string // what is trusted; "": the repository's own
+	configFile       string // "": publish.yaml, if it is there
+	patches          tufrepo.PatchPolicy
 	passphraseFile   string
 	secret           []byte // the passphrase, once asked for
 
@@ -91,6 +95,7 @@ func (a *app) rootCommand() *cobra.Command {
 	f.StringVar(&a.repoDir, "repo", "updates", "the repository's folder")
 	f.StringVar(&a.keysDir, "keys", "keys", "the folder of the key files")
 	f.StringVar(&a.rootFile, "root", "", "a copy of the repository's first root.json to trust, kept elsewhere\n(without it, whatever stands in the repository is trusted)")
+	f.StringVar(&a.configFile, "config", "", "the settings file (default publish.yaml, if it is there)")
 	f.BoolVar(&a.json, "json", false, "print one JSON value on standard output, errors included")
 	f.BoolVar(&a.out.quiet, "quiet", false, "no talk and no progress on standard error, only warnings and errors")
 	f.StringVar(&a.passphraseFile, "passphrase-file", "", "read the passphrase of the key files from this file\n(else from PUBLISH_PASSPHRASE, else from the terminal)")

@@ -22,6 +22,7 @@ type releaseOptions struct {
 	attach      []string
 	rollout     string
 	over        string
+	patches     patchFlags
 	dryRun      bool
 }
 
@@ -50,13 +51,18 @@ name it with --executable if it is not the only candidate. A version stands for 
 	f.StringVar(&o.rollout, "rollout", "", "the share of installations that gets it: 10%, or 5%..100% with --over")
 	f.StringVar(&o.over, "over", "", "how long the rollout takes, such as 48h")
 	f.StringVar(&n.Hold, "hold", "", "publish it on hold, for this reason")
+	o.patches.add(cmd)
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be signed and written, and do nothing")
 	need(cmd, "version", "artifact")
 	return a.run(cmd, func(ctx context.Context, _ []string) (result, error) { return a.release(ctx, o) })
 }
 
 func (a *app) release(ctx context.Context, o releaseOptions) (result, error) {
-	if err := a.readRelease(&o); err != nil {
+	err := a.readRelease(&o)
+	if err != nil {
+		return nil, err
+	}
+	if a.patches, err = a.policy(o.patches); err != nil {
 		return nil, err
 	}
 	repo, err := a.open(ctx, a.now())
@@ -193,9 +199,11 @@ func isArchive(path string) bool {
 func (a *app) promoteCommand() *cobra.Command {
 	var w where
 	var from, to, rollout, over string
+	var patches patchFlags
 	cmd := &cobra.Command{
 		Use: "promote VERSION", Short: "Publish a release of one channel in another",
-		Long:    "Publish a release of one channel in another: the same bytes, nothing rebuilt or copied.",
+		Long: `Publish a release of one channel in another: the same bytes, nothing rebuilt or copied. Only patches are made, from the
+releases that the other channel has.`,
 		Example: "  publish promote 1.4.0 --from beta --to stable --rollout 5%..100% --over 48h",
 	}
 	w.productFlag(cmd)
@@ -204,6 +212,7 @@ func (a *app) promoteCommand() *cobra.Command {
 	f.StringVar(&to, "to", "", "the channel that gets it")
 	f.StringVar(&rollout, "rollout", "", "the share of installations that gets it: 10%, or 5%..100% with --over")
 	f.StringVar(&over, "over", "", "how long the rollout takes, such as 48h")
+	patches.add(cmd)
 	need(cmd, "from", "to")
 	return a.run(cmd, func(ctx context.Context, args []string) (result, error) {
 		if from == to {
@@ -213,8 +222,11 @@ func (a *app) promoteCommand() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
+		if a.patches, err = a.policy(patches); err != nil {
+			return nil, err
+		}
 		w.channel = to
-		return a.edit(ctx, w, func(_ context.Context, repo *tufrepo.Repo, w where) ([]channel.Release, error) {
+		return a.edit(ctx, w, func(ctx context.Context, repo *tufrepo.Repo, w where) ([]channel.Release, error) {
 			source := where{product: w.product, channel: from}
 			if err := source.find(repo); err != nil {
 				return nil, err
@@ -227,7 +239,7 @@ func (a *app) promoteCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			promoted, err := repo.Promote(w.product, args[0], from, to, r)
+			promoted, err := repo.Promote(ctx, w.product, args[0], from, to, r)
 			switch {
 			case err != nil:
 				return nil, err

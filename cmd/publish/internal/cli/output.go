@@ -255,6 +255,9 @@ func (e *edited) text(p *page) {
 		}
 		p.row(append([]string{e.Product + "/" + e.Channel}, releaseCells(r, e.now)...)...)
 	}
+	for _, m := range e.Patches {
+		p.row("patch from "+m.From, m.Platform.String(), string(m.Format), size(m.Length), fmt.Sprintf("%.1f%% of %s", m.Percent, size(m.Full)))
+	}
 	for _, s := range e.Signed {
 		word := "signed"
 		if e.DryRun {

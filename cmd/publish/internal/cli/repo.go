@@ -29,7 +29,7 @@ func (a *app) open(ctx context.Context, at time.Time) (*tufrepo.Repo, error) {
 		return nil, err
 	}
 	repo, err := tufrepo.Open(ctx, tufrepo.Dir(a.repoDir), tufrepo.OpenConfig{
-		Root: root, Now: func() time.Time { return at }, Progress: a.out.progress,
+		Root: root, Now: func() time.Time { return at }, Progress: a.out.progress, Patches: a.patches,
 	})
 	var gone *tufrepo.NotFoundError
 	if errors.As(err, &gone) {
@@ -148,7 +148,10 @@ type edited struct {
 	Product  string            `json:"product,omitempty"`
 	Channel  string            `json:"channel,omitempty"`
 	Releases []channel.Release `json:"releases,omitempty"` // as they are now
-	Changes  []string          `json:"changes"`            // in words
+	Patches  []madePatch       `json:"patches,omitempty"`  // that lead to them
+	Without  []leftOut         `json:"left_out,omitempty"` // patches that there could have been
+	Hinders  []hindrance       `json:"hindrances,omitempty"`
+	Changes  []string          `json:"changes"` // in words
 	Signed   []signedRole      `json:"signed"`
 	DryRun   bool              `json:"dry_run,omitempty"` // nothing was written
 	Files    int               `json:"files"`             // written, or to be written
@@ -176,6 +179,7 @@ func signedRoles(planned []tufrepo.PlannedRole) []signedRole {
 // commit signs what was edited and publishes it.
 func (a *app) commit(ctx context.Context, repo *tufrepo.Repo, e *edited) error {
 	e.now, e.Changes, e.Signed = a.now(), repo.Changes(), []signedRole{}
+	a.reportPatches(repo, e)
 	if len(e.Changes) == 0 {
 		e.Changes = []string{}
 		a.out.talk("it is published as it should be: nothing was changed")
@@ -205,6 +209,7 @@ func (a *app) commitWith(ctx context.Context, repo *tufrepo.Repo, e *edited, sig
 // rehearse says what commit would do, without a key and without writing.
 func (a *app) rehearse(repo *tufrepo.Repo, e *edited) error {
 	e.now, e.Changes, e.DryRun = a.now(), repo.Changes(), true
+	a.reportPatches(repo, e)
 	plan, err := repo.Plan()
 	if err != nil {
 		return err
