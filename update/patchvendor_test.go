@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -45,6 +46,10 @@ func contentOf(files map[string][]byte) string {
 // withPrefix compresses content, with old as prefix.
 func withPrefix(t testing.TB, old, content []byte) []byte {
 	t.Helper()
+	key := digest(old) + digest(content)
+	if packed, ok := alreadyPacked.Load(key); ok {
+		return packed.([]byte)
+	}
 	window := 1 << 10
 	for window < len(old)+len(content) {
 		window <<= 1
@@ -55,8 +60,13 @@ func withPrefix(t testing.TB, old, content []byte) []byte {
 	}
 	e, err := zstd.NewWriter(nil, options...)
 	require.NoError(t, err)
-	return e.EncodeAll(content, nil)
+	packed := e.EncodeAll(content, nil)
+	alreadyPacked.Store(key, packed)
+	return packed
 }
+
+// alreadyPacked are the results of withPrefix: many tests want the same, and it takes most of their time.
+var alreadyPacked sync.Map
 
 // filePatch makes a patch of one file.
 func filePatch(t testing.TB, old, fresh []byte) madePatch {
