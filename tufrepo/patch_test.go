@@ -368,6 +368,17 @@ func TestPatchesAgain(t *testing.T) {
 		require.Equal(t, before, w.tree(), name)
 	}
 
+	// The list comes back as it was even if a patch of it is lost that only an earlier release makes.
+	require.Len(t, list.Patches, 3)
+	carried := blobName(list.Patches[2].SHA256)
+	kept := w.blob(list.Patches[2].Blob)
+	w.remove(blobName(rel.Patches.SHA256))
+	w.remove(carried)
+	_, changes = again()
+	require.Len(t, changes, 1)
+	require.NoError(t, os.WriteFile(w.path(carried), kept, 0o644))
+	require.Equal(t, before, w.tree())
+
 	// What cannot be made again is told, and nothing else changes.
 	w.remove(blobName(direct[0].SHA256))
 	r := w.open()
