@@ -232,6 +232,20 @@ func TestPatchesOfPromotion(t *testing.T) {
 	w.mustVerify()
 }
 
+// The patches of one channel are not those of another.
+func TestPatchesStayInTheirChannel(t *testing.T) {
+	w := newWorld(t)
+	for n := range 2 {
+		w.publish("beta", n, PatchPolicy{})
+	}
+	r := w.open()
+	rel, err := r.Promote(t.Context(), "notes", version(1), "beta", "stable", nil)
+	require.NoError(t, err)
+	require.Nil(t, rel.Patches)
+	w.commit(r)
+	require.Len(t, w.list("beta", 1).Patches, 1)
+}
+
 // What is not offered, or may not be updated directly, is no base.
 func TestPatchBases(t *testing.T) {
 	w := newWorld(t)
