@@ -232,6 +232,20 @@ func TestPatchesOfPromotion(t *testing.T) {
 	w.mustVerify()
 }
 
+// The patches of one channel are not those of another.
+func TestPatchesStayInTheirChannel(t *testing.T) {
+	w := newWorld(t)
+	for n := range 2 {
+		w.publish("beta", n, PatchPolicy{})
+	}
+	r := w.open()
+	rel, err := r.Promote(t.Context(), "notes", version(1), "beta", "stable", nil)
+	require.NoError(t, err)
+	require.Nil(t, rel.Patches)
+	w.commit(r)
+	require.Len(t, w.list("beta", 1).Patches, 1)
+}
+
 // What is not offered, or may not be updated directly, is no base.
 func TestPatchBases(t *testing.T) {
 	w := newWorld(t)
@@ -367,6 +381,17 @@ func TestPatchesAgain(t *testing.T) {
 		require.Contains(t, changes[0], "lost or damaged patches of notes 1.3.0")
 		require.Equal(t, before, w.tree(), name)
 	}
+
+	// The list comes back as it was even if a patch of it is lost that only an earlier release makes.
+	require.Len(t, list.Patches, 3)
+	carried := blobName(list.Patches[2].SHA256)
+	kept := w.blob(list.Patches[2].Blob)
+	w.remove(blobName(rel.Patches.SHA256))
+	w.remove(carried)
+	_, changes = again()
+	require.Len(t, changes, 1)
+	require.NoError(t, os.WriteFile(w.path(carried), kept, 0o644))
+	require.Equal(t, before, w.tree())
 
 	// What cannot be made again is told, and nothing else changes.
 	w.remove(blobName(direct[0].SHA256))

@@ -157,7 +157,10 @@ func (m *marks) take() (*checkpoint, error) {
 		err = errors.Join(err, m.drop(nowSuffix))
 	}
 	if best == nil {
-		return nil, errors.Join(err, m.file.Truncate(0))
+		if info.Size() > m.pace.now { // less is hashed again, and in doubt
+			err = errors.Join(err, m.file.Truncate(0))
+		}
+		return nil, err
 	}
 	if err != nil {
 		return nil, err

@@ -204,7 +204,7 @@ func (t *transfer) resume() error {
 		if t.hash, err = c.hash(); err != nil {
 			return err
 		}
-		t.done, t.origin, t.past, t.doubt = c.Offset, c.Origin, c.Validator, c.Offset > 0
+		t.done, t.origin, t.past = c.Offset, c.Origin, c.Validator
 	} else {
 		t.marks.begins(t.hash)
 	}
@@ -218,7 +218,7 @@ func (t *transfer) resume() error {
 	if t.done += n; t.done > t.blob.Length {
 		return t.restart()
 	}
-	t.far = t.done
+	t.far, t.doubt = t.done, t.done > 0
 	if t.progress != nil && t.done > 0 {
 		t.progress(t.done)
 	}

@@ -168,11 +168,13 @@ func TestTree(t *testing.T) {
 	long, moved, code := text(1, 3000), text(2, 2000), text(3, 3000)
 	old := map[string]string{
 		"notes-1.0.0/bin/notes": text(4, 3000), "notes-1.0.0/same.txt": "same", "notes-1.0.0/changed.txt": long,
+		"notes-1.0.0/short.txt": text(8, 5), "notes-1.0.0/short-1.0.0.txt": text(9, 5), "notes-1.0.0/old/only.txt": text(10, 5),
 		"notes-1.0.0/moved.txt": moved, "notes-1.0.0/app.3f2a1bc4.js": code, "notes-1.0.0/gone.txt": text(5, 1000),
 	}
 	split := strings.SplitAfterN(text(5, 1000), "\n", 500)
 	next := map[string]string{
 		"notes-1.1.0/bin/notes": text(4, 3000) + "fix\n", "notes-1.1.0/same.txt": "same", "notes-1.1.0/changed.txt": "new " + long,
+		"notes-1.1.0/short.txt": text(8, 5) + "x", "notes-1.1.0/short-1.1.0.txt": text(9, 5) + "x", "notes-1.1.0/new/only.txt": text(10, 5) + "x",
 		"notes-1.1.0/elsewhere/moved2.txt": moved, "notes-1.1.0/app.99d0e1f2.js": code + "more\n",
 		"notes-1.1.0/part.txt":  strings.Join(split[:250], "") + text(6, 20),
 		"notes-1.1.0/fresh.txt": text(7, 300), "notes-1.1.0/again.txt": "again\n" + text(7, 300),
@@ -204,6 +206,10 @@ func TestTree(t *testing.T) {
 	require.Equal(t, []string{"notes-1.0.0/bin/notes"}, got["notes-1.1.0/bin/notes"])
 	require.Equal(t, []string{"notes-1.0.0/changed.txt"}, got["notes-1.1.0/changed.txt"])
 	require.Equal(t, []string{"notes-1.0.0/app.3f2a1bc4.js"}, got["notes-1.1.0/app.99d0e1f2.js"])
+	// Too short for their content to tell: by name.
+	require.Equal(t, []string{"notes-1.0.0/short.txt"}, got["notes-1.1.0/short.txt"])
+	require.Equal(t, []string{"notes-1.0.0/short-1.0.0.txt"}, got["notes-1.1.0/short-1.1.0.txt"])
+	require.Equal(t, []string{"notes-1.0.0/old/only.txt"}, got["notes-1.1.0/new/only.txt"])
 	require.Contains(t, got["notes-1.1.0/part.txt"], "notes-1.0.0/gone.txt")
 	require.Contains(t, got["notes-1.1.0/fresh.txt"], "notes-1.1.0/again.txt")
 	require.Less(t, size["notes-1.1.0/fresh.txt"], int64(100))
@@ -249,9 +255,14 @@ func TestLimits(t *testing.T) {
 		var limit *diff.LimitError
 		require.ErrorAs(t, err, &limit, name)
 	}
+	// Enough to compress the file, and not enough for any way that looks at a base.
+	large := string(bytes.Repeat([]byte(text(2, 10_000)), 13)) // 6.5 MB
+	p, err := diff.Create(t.Context(), raw(t, large[1:]), raw(t, large), diff.Limits{Memory: 96<<20 + 13*7<<20, Apply: 1 << 30})
+	require.NoError(t, err)
+	require.Greater(t, len(p.Data), 10_000)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(io.ErrClosedPipe)
-	_, err := diff.Create(ctx, old, next, roomy)
+	_, err = diff.Create(ctx, old, next, roomy)
 	require.ErrorIs(t, err, io.ErrClosedPipe)
 }
 

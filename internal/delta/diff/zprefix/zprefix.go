@@ -76,7 +76,6 @@ type encoder struct {
 	out   []byte
 	reps  [3]uint32
 	prev  tables // of the block before
-	costs *costs
 	parse parser
 }
 
