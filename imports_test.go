@@ -53,7 +53,7 @@ var mayImport = map[string][]string{
 var mayNotReach = map[string][]string{
 	"channel":        {"net", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "flag", "testing"},
 	"license":        {"net/http", "github.com/theupdateframework/", "github.com/sigstore/", "flag", "testing"},
-	"internal/delta": {"net", "os/exec", "flag", "testing", module + "/internal/delta/diff"},
+	"internal/delta": {"os/exec", "flag", "testing", module + "/internal/delta/diff"},
 	"internal/trust": {module + "/license", module + "/update", module + "/tufrepo", "flag", "testing"},
 	"update":         {module + "/tufrepo", module + "/internal/delta/diff", module + "/internal/delta/reloc/relocdiff", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
 	"tufrepo":        {module + "/update", module + "/internal/trust", module + "/license", "testing"},
@@ -67,6 +67,7 @@ var mayNotImport = map[string][]string{
 // appModules is what an app links by importing update and license, and nothing else.
 var appModules = []string{
 	"github.com/Masterminds/semver/v3",
+	"github.com/andybalholm/brotli", // for reloc/1: 0.2 MB
 	"github.com/cenkalti/backoff/v5",
 	"github.com/gofrs/flock",
 	"github.com/golang-jwt/jwt/v5",
