@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -81,6 +83,77 @@ func madeOfEachOther(t *testing.T, v *vendor, version string) bool {
 		made[f.SHA256] = true
 	}
 	return false
+}
+
+// What is made of another new file is made after it, whatever their paths, and whether or not that is installed.
+func TestPatchOfMadeFiles(t *testing.T) {
+	code := noise("code", 50<<10)
+	fresh := largeFiles("1.1.0")
+	for _, m := range madeMembers(code) {
+		fresh[m.name] = []byte(m.content)
+	}
+	between := append([]byte("of no version "), code...)
+	for _, l := range layouts {
+		if l.place == nil {
+			continue
+		}
+		t.Run(l.name, func(t *testing.T) {
+			v := newVendor(t)
+			l.publishLarge(t, v, "1.0.0", false)
+			v.release("1.1.0", tarOf(t, append(largeMembers("1.1.0"), madeMembers(code)...)...), func(n *tufrepo.NewRelease) {
+				n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, programPath
+			})
+			parts := []made{{content: between}, {fresh["share/z"], between}, {fresh["share/b"], fresh["share/z"]}, {fresh["share/a"], fresh["share/b"]}}
+			v.publishPatches("1.1.0", orderedTree(t, largeFiles("1.0.0"), fresh, parts))
+			c := &patchCase{layout: l, source: watching(v.dir)}
+			c.machine = l.installLarge(t, v, func(cfg *update.Config) { cfg.Source = c.source })
+			u := c.start()
+			up, _ := c.stage(u)
+			require.Empty(t, c.failures())
+			require.NoError(t, u.Apply(t.Context(), up))
+			require.Equal(t, "1.1.0", c.version())
+			c.noParts(u)
+		})
+	}
+}
+
+func madeMembers(code []byte) []member {
+	return []member{
+		{name: "share/z", content: "z" + string(code), mode: 0o644}, {name: "share/a", content: "a" + string(code), mode: 0o644},
+		{name: "share/b", content: "b" + string(code), mode: 0o644},
+	}
+}
+
+// made is a file, and the one that it is made of.
+type made struct{ content, base []byte }
+
+// orderedTree is a tree that begins with the files given, in that order.
+func orderedTree(t *testing.T, old, fresh map[string][]byte, first []made) madePatch {
+	t.Helper()
+	var list []indexed
+	var parts []byte
+	skip := map[string]bool{}
+	add := func(content, base []byte) {
+		part := withPrefix(t, base, content)
+		i := indexed{SHA256: digest(content), Length: int64(len(content)), Format: "zstd", Size: int64(len(part))}
+		if base != nil {
+			i.Format, i.Base = "zstd-prefix", []string{digest(base)}
+		}
+		skip[i.SHA256] = true
+		list, parts = append(list, i), append(parts, part...)
+	}
+	for _, content := range old {
+		skip[digest(content)] = true
+	}
+	for _, m := range first {
+		add(m.content, m.base)
+	}
+	for _, path := range slices.Sorted(maps.Keys(fresh)) {
+		if !skip[digest(fresh[path])] {
+			add(fresh[path], old[path])
+		}
+	}
+	return treeOf(t, old, fresh, list, parts)
 }
 
 // A base that comes after its file, or is the file itself, is no base.

@@ -113,6 +113,11 @@ func treePatch(t testing.TB, old, fresh map[string][]byte, change func([]indexed
 	if change != nil {
 		change(list)
 	}
+	return treeOf(t, old, fresh, list, parts)
+}
+
+func treeOf(t testing.TB, old, fresh map[string][]byte, list []indexed, parts []byte) madePatch {
+	t.Helper()
 	index, err := json.Marshal(map[string]any{"files": list})
 	require.NoError(t, err)
 	index = withPrefix(t, nil, index)

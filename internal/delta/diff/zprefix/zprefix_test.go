@@ -121,3 +121,30 @@ func TestRoundTrip(t *testing.T) {
 		})
 	}
 }
+
+func FuzzRoundTrip(f *testing.F) {
+	r := rand.New(rand.NewPCG(3, 4))
+	text := words(r, 3000)
+	f.Add([]byte(nil), text, uint8(1))
+	f.Add(text, edited(r, text, 0.1), uint8(1))
+	f.Add(text[:100], append(noise(r, 500), text...), uint8(90))
+	f.Add(noise(r, 100), bytes.Repeat([]byte("ab"), 30), uint8(255))
+	f.Fuzz(func(t *testing.T, prefix, content []byte, times uint8) {
+		if len(content) == 0 || len(content) > 4<<10 || len(prefix) > 4<<10 {
+			return
+		}
+		content = bytes.Repeat(content, min(int(times), (140<<10)/len(content))) // so that there are two blocks
+		for i := range content {                    // none of which is the last one again
+			if i%977 == 0 {
+				content[i] += byte(i / 977)
+			}
+		}
+		frame, err := zprefix.Encode(t.Context(), prefix, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(content, decode(t, prefix, frame)) {
+			t.Fatal("another content comes out")
+		}
+	})
+}
