@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
 	"runtime"
 	"slices"
 
@@ -27,13 +28,17 @@ func (e *SizeError) Error() string {
 }
 
 // Create makes a patch that leads from base to next, and tells how many bytes of memory applying it takes at most. The same input
-// gives the same patch. It takes about 16 times the size of the larger file in memory. The error is a [*SizeError] or that of ctx.
+// gives the same patch. While it runs, base and next are changed; then they are as before. It takes about 15 times the size of the
+// larger file in memory. The error is a [*SizeError] or that of ctx.
 func Create(ctx context.Context, base, next []byte) (patch []byte, memory int64, err error) {
 	if n := max(len(base), len(next)); n > MaxSize {
 		return nil, 0, &SizeError{n}
 	}
-	d := newDiff(bytes.Clone(base), bytes.Clone(next))
-	if patch, err = d.make(ctx); err != nil {
+	d := newDiff(base, next)
+	patch, err = d.make(ctx)
+	d.oldImage.restore()
+	d.nextImage.restore()
+	if err != nil {
 		return nil, 0, err
 	}
 	if d.isImage() && d.hits*2 < d.total { // two programs that have little in common, or none that we know
@@ -80,7 +85,7 @@ type diff struct {
 	total, hits int // references in blocks, and those predicted
 }
 
-// newDiff takes both slices over.
+// newDiff may change both files: the images' restore undoes it.
 func newDiff(old, next []byte) *diff {
 	d := &diff{old: old, next: next, plan: bytesPlan(old, next), refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
 	from, to := parseImage(old), parseImage(next)
@@ -153,9 +158,11 @@ func (d *diff) align(ctx context.Context) (err error) {
 
 // alignBy aligns the images with their references masked. The functions tell an address in a space that both have in common.
 func (d *diff) alignBy(ctx context.Context, old, next func(addr uint64) uint64) (err error) {
-	runtime.GC() // what the last alignment took is several times the size of the files
-	d.blocks, err = match(ctx, d.oldImage.masked(d.plan, d.refs, old), d.nextImage.masked(d.back, d.nextRefs, next))
+	a, b := d.oldImage.masked(d.plan, d.refs, old), d.nextImage.masked(d.back, d.nextRefs, next)
+	runtime.GC() // what came before this step, and what it takes, is several times the size of the files
+	d.blocks, err = match(ctx, a, b)
 	d.where = reloc.NewMap(d.plan, d.blocks)
+	runtime.GC()
 	return err
 }
 
@@ -193,7 +200,9 @@ type ballot struct{ from, to uint64 }
 // vote tells, of each target, where the new file's references say that it has gone, and makes runs where the blocks
 // do not know it.
 func (d *diff) vote() {
-	var ballots []ballot
+	n := 0
+	d.each(func(reloc.Ref, uint64) { n++ })
+	ballots := make([]ballot, 0, n)
 	d.each(func(r reloc.Ref, off uint64) {
 		if target, is, ok := d.plan.Vote(r, off, d.old, d.next); ok {
 			ballots = append(ballots, ballot{target, is})
@@ -264,7 +273,11 @@ func (d *diff) predict() {
 			d.hits++
 		}
 	})
-	var diff []byte
+	copied := uint64(0)
+	for _, b := range d.blocks {
+		copied += b.Size
+	}
+	diff := make([]byte, 0, copied)
 	at := uint64(0)
 	for _, b := range d.blocks {
 		d.extra = append(d.extra, d.next[at:b.New]...)
@@ -351,7 +364,8 @@ func (d *diff) encode() []byte {
 
 func compress(b []byte, quality int) []byte {
 	var buf bytes.Buffer
-	w := brotli.NewWriterOptions(&buf, brotli.WriterOptions{Quality: quality, LGWin: 24})
+	window := max(10, min(24, bits.Len(uint(len(b))))) // the encoder takes memory for all of it
+	w := brotli.NewWriterOptions(&buf, brotli.WriterOptions{Quality: quality, LGWin: window})
 	_, _ = w.Write(b) // to memory: no error
 	_ = w.Close()
 	return buf.Bytes()
