@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"cmd/publish":                    {"cmd/publish/internal/cli"},
 	"cmd/publish/internal/cli":       {"channel", "license", "tufrepo", "internal/disk", "cmd/publish/internal/static"},
 	"cmd/publish/internal/static":    {},
-	"bench/delta":                    {"internal/delta/reloc", "internal/delta/reloc/relocdiff"},
+	"bench/delta":                    {"channel", "internal/delta", "internal/delta/diff"},
 	"examples/daemon":                {"update"},
 	"examples/embed":                 {"update"},
 	"examples/quickstart":            {},
