@@ -227,8 +227,8 @@ func TestProgramNeedsOnlyTheProgram(t *testing.T) {
 
 // The folder that everything is in may have any name.
 func TestTopFolder(t *testing.T) {
-	old := map[string]string{"alpha/notes": "x", "alpha/a/short.txt": text(1, 5), "alpha/b/short.txt": text(2, 5)}
-	next := map[string]string{"beta/notes": "x", "beta/a/short.txt": text(1, 5) + "x", "beta/b/short.txt": text(2, 5) + "x"}
+	old := map[string]string{"alpha/notes": "x", "alpha/a/short.txt": text(1, 2), "alpha/b/short.txt": text(2, 2)}
+	next := map[string]string{"beta/notes": "x", "beta/a/short.txt": text(1, 2) + "x", "beta/b/short.txt": text(2, 2) + "x"}
 	for _, f := range tree(t, create(t, packed(t, old), packed(t, next))).Files {
 		require.Len(t, f.Bases, 1)
 	}
