@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"cmd/publish":                    {"cmd/publish/internal/cli"},
 	"cmd/publish/internal/cli":       {"channel", "license", "tufrepo", "internal/disk", "cmd/publish/internal/static"},
 	"cmd/publish/internal/static":    {},
+	"bench/delta":                    {"channel", "internal/delta", "internal/delta/diff"},
 	"examples/daemon":                {"update"},
 	"examples/embed":                 {"update"},
 	"examples/quickstart":            {},
@@ -73,6 +74,7 @@ var appModules = []string{
 	"github.com/klauspost/compress", // zstd only, for .tar.zst: 0.2 MB
 	"github.com/theupdateframework/go-tuf/v2",
 	"golang.org/x/sys",
+	"golang.org/x/time", // rate only
 	// what go-tuf brings
 	"github.com/google/go-containerregistry",
 	"github.com/opencontainers/go-digest",

@@ -76,7 +76,8 @@ type benchJob struct {
 	Length   int64
 	Version  string
 	Platform string
-	Dir      string // fresh
+	Dir      string // fresh, or of an earlier process that was killed
+	CAs      []byte
 }
 
 func newBenchJob(b *testing.B, size int) *benchJob {
@@ -161,7 +162,7 @@ func benchFairlead(job benchJob) (func() error, error) {
 	if err := os.WriteFile(program, []byte("old"), 0o755); err != nil {
 		return nil, err
 	}
-	source, err := update.HTTP(job.URL, nil)
+	source, err := update.HTTPWith(job.URL, update.HTTPConfig{RootCAs: job.CAs})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	"golang.org/x/time/rate"
 
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/disk"
@@ -44,10 +45,11 @@ type Config struct {
 	// negative: there are no patches, and every update is downloaded as a whole.
 	MaxPatchMemory int64
 
-	Wishes Wishes
-	Trial  Trial
-	Trust  Trust
-	Hooks  Hooks
+	Wishes   Wishes
+	Trial    Trial
+	Trust    Trust
+	Download Download
+	Hooks    Hooks
 
 	Reporter Reporter     // told what happened; nil: nobody
 	Logger   *slog.Logger // nil: silent
@@ -139,7 +141,12 @@ type Updater struct {
 	patcher   patcher // nil: there are no patches
 	started   string  // the program that this process was started from
 	trust     *trust.Client
+	roster    *trust.Roster // the mirrors
 	log       *slog.Logger
+	limit     *rate.Limiter // of downloads; nil: none
+	pauser    *pauser       // of downloads
+	boot      func() string // see disk.BootID
+	pace      pace          // of checkpoints
 
 	mu        sync.Mutex
 	held      []func()          // locks held until the process ends
@@ -147,6 +154,7 @@ type Updater struct {
 	born      os.FileInfo       // of the program when this process began; nil: not known
 	running   string            // digest of what was in place at Start, if it had to be told
 	unpacked  map[string]string // manifest → digest: what this process has verified and staged
+	doubted   map[string]bool   // blobs whose hash goes back to another process, see vouch
 }
 
 // New checks the configuration. It does no network and writes nothing.
@@ -173,12 +181,15 @@ func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 	if _, err := channel.Resolve(nil, channel.Query{Constraint: cfg.Wishes.Constraint, Pin: cfg.Wishes.Pin}); err != nil {
 		return nil, &ConfigError{"Wishes", err}
 	}
+	if cfg.Download.BytesPerSecond < 0 || cfg.Download.Tries < 0 {
+		return nil, &ConfigError{"Download", errors.New("a limit or a number of tries cannot be negative")}
+	}
 	u, err := newHome(fsys, cfg)
 	if err != nil {
 		return nil, err
 	}
 	u.trust, err = trust.New(trust.Config{
-		Root: cfg.Root, Dir: filepath.Join(u.dir, "trust"), Source: cfg.Source, Now: u.cfg.Now, Logger: u.log,
+		Root: cfg.Root, Dir: filepath.Join(u.dir, "trust"), Source: cfg.Source, Roster: u.roster, Now: u.cfg.Now, Logger: u.log,
 		BuildTime: cfg.Trust.BuildTime, MaxStaleness: cfg.Trust.MaxStaleness, StallTimeout: u.cfg.Trust.StallTimeout,
 	})
 	if err != nil {
@@ -189,7 +200,11 @@ func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 
 // newHome is all but the trust store.
 func newHome(fsys disk.FS, cfg Config) (*Updater, error) {
-	u := &Updater{cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, disk: fsys, log: cfg.Logger, unpacked: map[string]string{}}
+	u := &Updater{
+		cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, disk: fsys, log: cfg.Logger, unpacked: map[string]string{}, doubted: map[string]bool{},
+		pauser: newPauser(), limit: newLimit(cfg.Download.BytesPerSecond), boot: disk.BootID, pace: defaultPace(),
+	}
+	u.roster = trust.NewRoster(cfg.Source, u.reportLiar)
 	u.setDefaults()
 	return u, u.findHome()
 }

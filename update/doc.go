@@ -44,7 +44,8 @@
 //	previous     the version before the one in place (Versions: a file that names its folder)
 //	failed       the version rolled back, for the moment of the exchange
 //	gone-*       what is needed no more, on its way out
-//	staging/     downloads in progress (HASH.part) and one unpacked update (new-*)
+//	staging/     downloads in progress (HASH.part: artifacts, patches; with its checkpoints .kept and .now), one unpacked
+//	             update (new-*), and while it is made of several patches what lies between them (new-*, too)
 //	records/     the file lists of versions (Versions and Bundle)
 //	rescued/     files of the user, out of folders that were removed
 //	reserve      64 KiB for the journal when the disk is full
@@ -58,7 +59,7 @@
 //
 //	phase      in place       previous        a crash leaves                 Start
 //	idle       current        older or none   half a download, half an       has nothing to do; the next Stage goes on
-//	                                          unpacked folder                with the download and removes the rest
+//	                                          unpacked or patched folder     with the downloads and removes the rest
 //	staged     from           older or none   the same                       has nothing to do; Apply hashes the staged
 //	                                                                         files again, and takes no others
 //	applying   from           older, or set   from in place                  goes back to staged; the older version gets
@@ -94,6 +95,48 @@
 // A release that was rolled back is quarantined by the hash of its manifest and never tried again. One whose verified
 // bytes cannot be unpacked, or fail their probe, is tried three times, then left for a day. Failures of the network or of
 // a mirror do not count against a release.
+//
+// # Patches
+//
+// Where a release names patches that lead to it, Stage takes the cheapest of one of them, a chain of at most four, and the
+// whole artifact, and says in Update.Download, at Check, what that is likely to cost. It makes the new version beside the
+// old one: from the files that both have, whatever their names, which are cloned where the file system can (FICLONE on
+// Linux: Btrfs, XFS) and else copied, but never hard-linked, as a program that writes into a file of its own would then
+// change the version to go back to; from patches; and from new files in the patches. The version in place is
+// read only. Everything is hashed on the way and compared with the signed file list, as what an archive holds is, and is as
+// durable. A patch has no say in what is installed, and cannot make an update fail.
+//
+// Whatever is wrong with a patch (it cannot be had, is damaged, takes more memory than Config.MaxPatchMemory, or a file
+// that it needs was changed by a user), the same run downloads the whole artifact, and [EventPatchFailed] tells. The
+// patch is not tried again before an update was confirmed or 30 days have passed, unless the network is to blame, which
+// did not get the whole artifact either. To cancel is no failure: what was downloaded stays, to go on with.
+//
+// What is in place is known by hash: for [Executable] the file itself; for [Versions] and [Bundle] the list of the version
+// as it was signed, if it came by update or the channel still has it, so that files of the user do not matter; otherwise
+// everything that is in the folder. Other installers than these download everything. Applying a patch of format
+// zstd-prefix takes memory for the old files and the window of the new one; nothing else grows with what is installed.
+//
+// # Downloads
+//
+// An artifact streams to disk through its hash; memory does not grow with it. Whatever ends a download, a cancelled
+// context, a cut line, a kill, a loss of power, the next one goes on where it was: the state of the hash is kept beside the
+// data, every 512 KiB for kills and every 16 MiB or 10 s, synced, for losses of power. No checkpoint is trusted: one that is
+// damaged or forged costs one download from the beginning, at most, and never a wrong file.
+//
+// HTTP servers are asked with Range, and with If-Range where they gave a strong validator (RFC 9110, sections 13.1.5 and
+// 14.2). One that ignores ranges, or has another file by now, costs a restart at most. An answer that is no part of a file of
+// the signed length is refused before its body is read.
+//
+// [Mirrors] are asked in order; another one goes on in the middle of a file. What fails for a moment (5xx, 408, 425, 429,
+// broken or silent connections) is tried again, Download.Tries times in a row, after random pauses that grow and after what the
+// server says in Retry-After; what is absent (403, 404, 410), refused (401, 407) or no answer (a captive portal, a redirect
+// elsewhere, a wrong length) is not, in this Stage. A mirror that delivered all of a file and the file is wrong is left out for as long
+// as the [Updater] lives, logged, and reported as [EventMirrorOut], unless there is no other. A file that came from
+// several and is wrong is fetched once more from one. Metadata is not tried again within a Check: the next check does.
+//
+// [Updater.Pause] and [Updater.Resume] hold downloads up; Download.BytesPerSecond limits them; [Progress] has rate and
+// time left. A transfer has no total time-out, only Trust.StallTimeout. Parallel connections are not used: they bring nothing
+// on a line that is the limit itself, see docs/benchmarks.md.
 //
 // # When a start counts
 //

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,22 +11,34 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/trust"
 )
 
+// Download adjusts how artifacts are fetched. The zero value fetches as fast as it can.
+type Download struct {
+	// BytesPerSecond is the most that all downloads of an Updater together take of the line. 0: no limit.
+	BytesPerSecond int64
+	// Tries is how often in a row a mirror may fail before this Stage leaves it; what brings a mebibyte counts as none.
+	// Between them are growing, random pauses (up to 1 s, 2 s, 4 s, …), in which the other mirrors are asked, and what a
+	// server says in Retry-After, but no more than a minute. 0: 5.
+	Tries int
+}
+
 // A blob is verified by its signed length and SHA-256 while it streams: memory stays at one buffer, whatever its size.
 
-const (
-	copyBuffer = 256 << 10
-	flushEvery = 16 << 20
-)
+const copyBuffer = 256 << 10
 
 // A source must deliver this much a second, on average over the stall time-out: a trickle is a stall, too.
 const leastRate = 1 << 10
 
-var errStalled = errors.New("nothing, or next to nothing, arrived for too long")
+var (
+	errStalled = errors.New("nothing, or next to nothing, arrived for too long")
+	errPaused  = errors.New("downloads are paused")
+)
 
 // fetchBlob streams a small verified blob to w. Nothing reaches w before the whole of it is verified.
 func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) error {
@@ -37,7 +50,7 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 		return &StateError{u.dir, err}
 	}
 	defer func() { _, _ = f.Close(), u.disk.Remove(f.Name()) }()
-	if err := u.download(ctx, b, f, nil); err != nil {
+	if err := u.download(u.transfer(ctx, b, f)); err != nil {
 		return err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -47,83 +60,202 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 	return err
 }
 
-// download completes f, which holds the beginning of b or nothing, from the sources in order: the next one on any
-// failure, from where the last one stopped. When it returns nil, f holds exactly b. It is not synced: who installs it syncs
-// what comes of it.
-func (u *Updater) download(ctx context.Context, b channel.Blob, f disk.File, progress func(done int64)) error {
-	t := &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, progress: progress}
-	list := trust.Flatten(u.cfg.Source)
-	if len(list) == 0 {
-		return &SourceError{Name: channel.BlobPath(b.SHA256), Err: errors.New("there is no mirror")}
+// downloadBlob returns the path of the verified blob. The name is its hash: never a name from the network. It goes on where
+// an earlier one stopped, see type checkpoint. The file is not synced: who installs it syncs what comes of it. It is removed
+// by dropPart.
+func (u *Updater) downloadBlob(ctx context.Context, b channel.Blob, progress func(done int64)) (string, error) {
+	path := u.path(stagingName, b.SHA256+partSuffix)
+	f, err := u.openPart(path)
+	if err != nil {
+		return "", &StateError{path, err}
 	}
-	if err := t.resume(); err != nil {
-		return &StateError{f.Name(), err}
+	t := u.transfer(ctx, b, f)
+	t.progress = progress
+	t.marks = newMarks(u.disk, b, f, u.boot(), u.pace)
+	if err = t.resume(); err != nil {
+		err = &StateError{path, err}
+	} else {
+		err = u.download(t)
 	}
-	var errs []error
-	for _, src := range list {
-		err := t.from(src)
-		var wrong *VerifyError
-		if errors.As(err, &wrong) && t.mixed {
-			u.log.Warn("what was downloaded earlier does not fit; starting the file again", "file", wrong.File)
-			err = errors.Join(t.restart(), t.from(src))
-		}
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-		var state *StateError
-		if ctx.Err() != nil || errors.As(err, &state) {
-			break
-		}
-		if errors.As(err, &wrong) {
-			if err := t.restart(); err != nil {
-				return &StateError{f.Name(), err}
-			}
-		}
-		u.log.Info("a source failed", "file", channel.BlobPath(b.SHA256), "cause", err)
+	u.noteDoubt(b.SHA256, t.doubt)
+	err = t.finish(err)
+	var full *StateError
+	if errors.As(err, &full) || err != nil && t.done == 0 {
+		u.dropPart(path) // a full disk is not left full
 	}
-	return errors.Join(errs...)
+	return path, err
 }
 
-// transfer is one blob on its way into one file.
+// finish closes the file of a transfer that ended with err, and leaves its checkpoints as they should be.
+func (t *transfer) finish(err error) error {
+	var state *StateError
+	switch {
+	case err == nil:
+		// The checkpoints stay for as long as the file: unpacking it may take long, and be killed, too.
+		if err = t.marks.ends(t.checkpoint(t.done), t.hash); err != nil {
+			err = &StateError{t.file.Name(), err}
+		}
+	case !errors.As(err, &state):
+		err = errors.Join(err, t.rest())
+	}
+	if cerr := errors.Join(t.marks.close(), t.file.Close()); cerr != nil {
+		err = errors.Join(err, &StateError{t.file.Name(), cerr})
+	}
+	return err
+}
+
+// dropPart removes a file that downloadBlob has returned, or what an earlier one left, with its checkpoints.
+func (u *Updater) dropPart(path string) {
+	for _, suffix := range []string{"", keptSuffix, nowSuffix} {
+		_ = u.disk.RemoveAll(path + suffix)
+	}
+}
+
+// transfer is one blob on its way into one file, which is open for writing.
 type transfer struct {
 	ctx      context.Context
 	blob     channel.Blob
 	file     disk.File
-	hash     hash.Hash
-	done     int64 // bytes in file and hash
-	flushed  int64 // bytes on their way to the disk
-	written  chan []byte
-	mixed    bool // the bytes in file are not all from one source
 	stall    time.Duration
-	progress func(done int64)
+	limit    *rate.Limiter // nil: none
+	pauser   *pauser
+	progress func(done int64) // may be nil
+	marks    *marks           // nil: it is too small to go on with
+
+	hash    hash.Hash
+	done    int64 // bytes in file and, when no read is under way, in hash
+	written chan []byte
+	origin  string // of the validator
+	past    string // validator of the file that the bytes are of, see trust.Body
+	far     int64  // the most that was ever done: a server that makes it start again and again gets on no further
+	by      int    // number of the mirror that all bytes are from; 0: not known, or several
+	single  bool   // bytes of several are no longer accepted, as those did not fit
+	doubt   bool   // the hash goes back to a checkpoint of another process
 }
 
-// resume takes up what is in the file already.
+func (u *Updater) transfer(ctx context.Context, b channel.Blob, f disk.File) *transfer {
+	return &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, limit: u.limit, pauser: u.pauser}
+}
+
+// download completes the file from the mirrors. When it returns nil, the file holds exactly the blob.
+func (u *Updater) download(t *transfer) error {
+	name := channel.BlobPath(t.blob.SHA256)
+	all := newCandidates(u.roster.Present(), u.cfg.Download.Tries)
+	for {
+		c, wait := all.next(time.Now())
+		if c == nil {
+			return cmp.Or(all.err(), error(&SourceError{Name: name, Err: errors.New("there is no mirror")}))
+		}
+		if err := cmp.Or(sleep(t.ctx, wait), t.pauser.wait(t.ctx)); err != nil {
+			return errors.Join(&SourceError{Name: name, Err: err}, all.err())
+		}
+		err := u.from(t, c.Mirror)
+		var state *StateError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &state), t.ctx.Err() != nil:
+			return err
+		case errors.Is(err, errPaused):
+			if err := t.rest(); err != nil {
+				return err
+			}
+			continue
+		}
+		u.log.Info("a mirror failed", "file", name, "mirror", c.Number, "done", t.done, "cause", err)
+		c.failed(err, t.done-t.far >= leastProgress, time.Now())
+		t.far = max(t.far, t.done)
+	}
+}
+
+// from reads the rest from one mirror and judges the whole. What does not fit is deleted.
+func (u *Updater) from(t *transfer, m trust.Mirror) error {
+	err := t.from(m)
+	var wrong *VerifyError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	mixed := t.by == 0 && !t.single
+	if rerr := t.restart(); rerr != nil {
+		return &StateError{t.file.Name(), rerr}
+	}
+	if !mixed {
+		u.roster.Strike(m, err)
+		return err
+	}
+	// Whose fault it was cannot be told. From a single mirror, it can.
+	u.log.Warn("what was downloaded earlier or elsewhere does not fit; starting the file again", "file", wrong.File)
+	t.single, t.far = true, 0
+	return u.from(t, m)
+}
+
+// checkpoint describes the transfer when the hash has read up to an offset.
+func (t *transfer) checkpoint(offset int64) checkpoint {
+	return checkpoint{Offset: offset, Origin: t.origin, Validator: t.past}
+}
+
+// resume takes up what is in the file already: up to a checkpoint without reading it.
 func (t *transfer) resume() error {
-	n, err := io.CopyBuffer(t.hash, io.LimitReader(t.file, t.blob.Length+1), make([]byte, copyBuffer))
+	c, err := t.marks.take()
 	if err != nil {
 		return err
 	}
-	if n > t.blob.Length {
+	if c != nil {
+		if t.hash, err = c.hash(); err != nil {
+			return err
+		}
+		t.done, t.origin, t.past = c.Offset, c.Origin, c.Validator
+	} else {
+		t.marks.begins(t.hash)
+	}
+	if _, err := t.file.Seek(t.done, io.SeekStart); err != nil {
+		return err
+	}
+	n, err := io.CopyBuffer(t.hash, io.LimitReader(t.file, t.blob.Length-t.done+1), make([]byte, copyBuffer))
+	if err != nil {
+		return err
+	}
+	if t.done += n; t.done > t.blob.Length {
 		return t.restart()
 	}
-	t.done, t.mixed = n, n > 0
+	t.far, t.doubt = t.done, t.done > 0
+	if t.progress != nil && t.done > 0 {
+		t.progress(t.done)
+	}
 	return nil
 }
 
 func (t *transfer) restart() error {
-	t.hash.Reset()
-	t.done, t.flushed, t.mixed = 0, 0, false
+	if t.marks != nil {
+		if err := t.marks.dropAll(); err != nil {
+			return err
+		}
+	}
+	t.hash = sha256.New()
+	t.done, t.by, t.origin, t.past, t.doubt = 0, 0, "", "", false
 	_, err := t.file.Seek(0, io.SeekStart)
-	return errors.Join(err, t.file.Truncate(0))
+	err = errors.Join(err, t.file.Truncate(0))
+	if t.marks != nil && err == nil {
+		t.marks.begins(t.hash)
+	}
+	return err
 }
 
-// from reads the rest from one source and judges the whole.
-func (t *transfer) from(src Source) error {
+// rest makes what has arrived durable, as it may be long before it goes on.
+func (t *transfer) rest() error {
+	if t.marks == nil {
+		return nil
+	}
+	if err := t.marks.rest(t.checkpoint(t.done), t.hash); err != nil {
+		return &StateError{t.file.Name(), err}
+	}
+	return nil
+}
+
+func (t *transfer) from(m trust.Mirror) error {
 	name := channel.BlobPath(t.blob.SHA256)
 	if t.done < t.blob.Length {
-		if err := t.read(src, name); err != nil {
+		if err := t.read(m, name); err != nil {
 			return err
 		}
 	}
@@ -133,50 +265,148 @@ func (t *transfer) from(src Source) error {
 	return nil
 }
 
-func (t *transfer) read(src Source, name string) error {
+// open asks a mirror for the rest, and settles what the answer means for what is there.
+func (t *transfer) open(ctx context.Context, m trust.Mirror, name string) (_ trust.Body, skip int64, err error) {
+	if t.single && t.by != m.Number && t.done > 0 {
+		if err := t.restart(); err != nil {
+			return trust.Body{}, 0, &StateError{t.file.Name(), err}
+		}
+	}
+	b := trust.Body{Offset: t.done}
+	origin := ""
+	if ranged, ok := m.Source.(trust.Ranged); ok {
+		r := trust.Range{Name: name, Offset: t.done, Length: t.blob.Length}
+		if origin = ranged.Origin(); origin == t.origin {
+			r.Past = t.past
+		}
+		b, err = ranged.OpenRange(ctx, r)
+	} else {
+		b.ReadCloser, err = m.Source.Open(ctx, name, t.done)
+	}
+	if err != nil {
+		return b, 0, sourceError(ctx, name, err)
+	}
+	if b.Changed && t.done > 0 {
+		if err := t.restart(); err != nil {
+			_ = b.Close()
+			return b, 0, &StateError{t.file.Name(), err}
+		}
+	}
+	if t.done == 0 {
+		t.by = m.Number
+	} else if t.by != m.Number {
+		t.by = 0
+	}
+	t.origin, t.past = origin, b.Validator
+	return b, t.done - b.Offset, nil
+}
+
+func (t *transfer) read(m trust.Mirror, name string) error {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(t.stall, func() { cancel(errStalled) })
-	defer watchdog.Stop()
+	defer t.stopWhenPaused(ctx, cancel)()
+	alive := t.watch(cancel)
+	defer alive.timer.Stop()
 
-	r, err := src.Open(ctx, name, t.done)
+	r, skip, err := t.open(ctx, m, name)
 	if err != nil {
-		return sourceError(ctx, name, err)
+		return err
 	}
 	defer func() { _ = r.Close() }()
-	t.mixed = t.done > 0
 	free, wait := t.hashBehind()
 	defer wait()
-	alive := t.done // bytes when the watchdog was last satisfied
-	quota := int64(t.stall.Seconds() * leastRate)
 	for t.done < t.blob.Length {
 		buf := <-free
-		n, err := r.Read(buf[:min(int64(len(buf)), t.blob.Length-t.done)])
-		if n > 0 {
-			if t.done+int64(n)-alive > quota {
-				alive = t.done + int64(n)
-				watchdog.Reset(t.stall)
-			}
+		n, err := r.Read(t.window(buf, skip))
+		switch {
+		case n > 0 && skip > 0:
+			skip -= int64(n)
+			free <- buf
+		case n > 0:
 			if err := t.keep(buf[:n]); err != nil {
 				return &StateError{t.file.Name(), err}
 			}
-		} else {
+		default:
 			free <- buf
 		}
-		if err == io.EOF {
-			break
-		}
+		alive.note(int64(n))
 		if err == nil {
-			err = ctx.Err()
+			err = cmp.Or(t.throttle(ctx, n, alive), ctx.Err())
+		}
+		if err == io.EOF && t.done == t.blob.Length {
+			return nil
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
 			return sourceError(ctx, name, err)
 		}
 	}
-	if t.done < t.blob.Length {
-		return sourceError(ctx, name, io.ErrUnexpectedEOF)
-	}
 	return nil
+}
+
+// window is the part of a buffer that may be filled by one read.
+func (t *transfer) window(buf []byte, skip int64) []byte {
+	want := t.blob.Length - t.done
+	if skip > 0 {
+		want = skip
+	}
+	if t.limit != nil {
+		want = min(want, int64(t.limit.Burst()))
+	}
+	return buf[:min(int64(len(buf)), want)]
+}
+
+// throttle waits until n more bytes may have been read. It is not the mirror's fault.
+func (t *transfer) throttle(ctx context.Context, n int, alive *watchdog) error {
+	if t.limit == nil || n == 0 {
+		return nil
+	}
+	wait := t.limit.ReserveN(time.Now(), n).Delay()
+	if wait == 0 {
+		return nil
+	}
+	alive.timer.Stop()
+	defer alive.reset()
+	return sleep(ctx, wait)
+}
+
+// stopWhenPaused ends a read when downloads are paused. stop must be called.
+func (t *transfer) stopWhenPaused(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+	paused, _ := t.pauser.channels()
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-paused:
+			cancel(errPaused)
+		case <-ctx.Done():
+		case <-over:
+		}
+	}()
+	return func() { close(over) }
+}
+
+// watchdog ends a read that brings too little.
+type watchdog struct {
+	timer *time.Timer
+	stall time.Duration
+	got   int64 // since it was last satisfied
+}
+
+func (t *transfer) watch(cancel context.CancelCauseFunc) *watchdog {
+	return &watchdog{timer: time.AfterFunc(t.stall, func() { cancel(errStalled) }), stall: t.stall}
+}
+
+func (w *watchdog) note(n int64) {
+	if w.got += n; w.got > int64(w.stall.Seconds()*leastRate) {
+		w.reset()
+	}
+}
+
+func (w *watchdog) reset() {
+	w.got = 0
+	w.timer.Reset(w.stall)
 }
 
 // hashBehind hashes what keep has written while the next bytes arrive: on a fast line the hash is what takes longest.
@@ -188,11 +418,16 @@ func (t *transfer) hashBehind() (free chan []byte, wait func()) {
 		free <- make([]byte, copyBuffer)
 	}
 	done := make(chan struct{})
+	hashed := t.done
 	go func() {
 		defer close(done)
 		for buf := range t.written {
 			t.hash.Write(buf)
+			hashed += int64(len(buf))
 			free <- buf[:cap(buf)]
+			if t.marks != nil {
+				t.marks.at(t.checkpoint(hashed), t.hash)
+			}
 		}
 	}()
 	return free, func() {
@@ -208,12 +443,11 @@ func (t *transfer) keep(buf []byte) error {
 	}
 	t.written <- buf
 	t.done += int64(len(buf))
-	if t.done-t.flushed >= flushEvery {
-		writeback(t.file, t.flushed, t.done-t.flushed)
-		t.flushed = t.done
-	}
 	if t.progress != nil {
 		t.progress(t.done)
+	}
+	if t.marks != nil {
+		return t.marks.err()
 	}
 	return nil
 }

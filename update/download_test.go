@@ -104,7 +104,7 @@ func TestResume(t *testing.T) {
 	v.release("1.1.0", content)
 	honest := update.FS(os.DirFS(v.dir))
 	var offsets []int64
-	cut := int64(1 << 20)
+	cut := int64(900_000)
 	flaky := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
 		r, err := honest.Open(ctx, name, offset)
 		if err != nil || !strings.HasPrefix(name, "blobs/") {
@@ -116,18 +116,18 @@ func TestResume(t *testing.T) {
 			io.Closer
 		}{io.LimitReader(r, cut), r}, nil
 	})
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = flaky })
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Download.Tries = flaky, 1 })
 	u := m.start()
 	d := check(t, u)
 	var failed *update.SourceError
-	for range 3 {
+	for range 4 {
 		require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
 	}
 	require.ErrorIs(t, failed, io.ErrUnexpectedEOF)
 	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
-	require.Equal(t, []int64{0, cut, 2 * cut, 3 * cut}, offsets)
+	require.Equal(t, []int64{0, cut, 2 * cut, 3 * cut, 4 * cut}, offsets)
 	require.NoError(t, u.Stage(t.Context(), d.Update, nil), "staged already")
-	require.Len(t, offsets, 4)
+	require.Len(t, offsets, 5)
 }
 
 // A partial file that somebody has changed costs a restart of the download, never a wrong file.
@@ -166,7 +166,9 @@ func TestStall(t *testing.T) {
 		context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
 		return r, nil
 	})
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = mute, 50*time.Millisecond })
+	m := newMachine(t, v, "1.0.0", func(c *update.Config) {
+		c.Source, c.Trust.StallTimeout, c.Download.Tries = mute, 50*time.Millisecond, 1
+	})
 	u := m.start()
 	d := check(t, u)
 	var failed *update.SourceError

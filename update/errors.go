@@ -24,6 +24,7 @@ func errorClass(err error) string {
 		format   *delta.FormatError
 		memory   *delta.MemoryError
 		base     *baseError
+		portal   *PortalError
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -48,6 +49,8 @@ func errorClass(err error) string {
 		return "probe"
 	case errors.As(err, &channel):
 		return "no_channel"
+	case errors.As(err, &portal):
+		return "portal"
 	case errors.As(err, &source):
 		return "source"
 	case errors.Is(err, fs.ErrPermission):

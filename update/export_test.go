@@ -34,3 +34,8 @@ func Reborn(u *Updater, fsys disk.FS, cfg Config) (*Updater, error) {
 	}
 	return fresh, err
 }
+
+// SetCheckpoints says how often an updater writes them, and in which run of the machine it is.
+func SetCheckpoints(u *Updater, now, kept int64, boot string) {
+	u.pace.now, u.pace.kept, u.boot = now, kept, func() string { return boot }
+}

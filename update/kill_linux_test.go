@@ -51,6 +51,9 @@ var killSteps = []killStep{
 	{"clean up", []string{"apply", "confirm", "more", "apply"}, "confirm", []string{"1.2.0"}},
 }
 
+// patchedSteps are of updates that come as patches.
+var patchedSteps = []killStep{{"patched update", nil, "apply", []string{"1.0.0", "1.1.0"}}}
+
 // A killBench is where the kills happen: a vendor, and an installation in every state that a step begins with.
 type killBench struct {
 	t      *testing.T
@@ -78,10 +81,17 @@ func newKillBench(t *testing.T, l layout) *killBench {
 	v := newVendor(t)
 	repo := filepath.Join(b.base, "repo")
 	build := func(version string) []byte {
-		return scripted(t, behaviour{Version: version, Layout: l.name, Repo: repo, RootFile: filepath.Join(repo, "metadata", "1.root.json")})
+		return scripted(t, behaviour{Version: version, Layout: l.name, Repo: repo, RootFile: filepath.Join(repo, "metadata", "1.root.json")}, l.patched)
 	}
 	b.release(v, build, "1.0.0")
+	if l.patched { // there is nothing else to download than two patches, one after the other
+		b.release(v, build, "1.0.5")
+	}
 	b.release(v, build, "1.1.0")
+	if l.patched {
+		v.publishPatches("1.1.0", b.patch(build, "1.0.0", "1.0.5"), b.patch(build, "1.0.5", "1.1.0"))
+		v.hideArtifacts("1.0.5", "1.1.0")
+	}
 	require.NoError(t, os.CopyFS(repo, os.DirFS(v.dir)))
 	b.release(v, build, "1.2.0")
 	require.NoError(t, os.CopyFS(filepath.Join(b.base, "repo-more"), os.DirFS(v.dir)))
@@ -93,6 +103,13 @@ func newKillBench(t *testing.T, l layout) *killBench {
 	}
 	require.NoError(t, os.MkdirAll(filepath.Dir(program), 0o755))
 	require.NoError(t, os.WriteFile(program, build("1.0.0"), 0o755))
+	if l.patched && l.place != nil { // patches are for all of it
+		for name, content := range b.files(build, "1.0.0") {
+			path := filepath.Join(l.place(fresh, "1.0.0"), name)
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			require.NoError(t, os.WriteFile(path, content, 0o755))
+		}
+	}
 	if l.name == "versions" {
 		require.NoError(t, os.Symlink("versions/1.0.0", filepath.Join(fresh, "notes", "current")))
 	}
@@ -105,23 +122,40 @@ func (b *killBench) release(v *vendor, build func(version string) []byte, versio
 		v.release(version, build(version))
 		return
 	}
-	v.release(version, tarGzOf(b.t, packed{programPath, build(version)}, packed{"share/help.txt", []byte("help of " + version)}, packed{"share/same.txt", []byte("same")}),
+	files := b.files(build, version)
+	v.release(version, tarGzOf(b.t, packed{programPath, files[programPath]}, packed{"share/help.txt", files["share/help.txt"]}, packed{"share/same.txt", files["share/same.txt"]}),
 		func(n *tufrepo.NewRelease) {
 			n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, programPath
 		})
 }
 
+func (b *killBench) files(build func(version string) []byte, version string) map[string][]byte {
+	return map[string][]byte{programPath: build(version), "share/help.txt": []byte("help of " + version), "share/same.txt": []byte("same")}
+}
+
+func (b *killBench) patch(build func(version string) []byte, from, to string) madePatch {
+	if b.layout.place == nil {
+		return filePatch(b.t, build(from), build(to))
+	}
+	return treePatch(b.t, b.files(build, from), b.files(build, to), nil)
+}
+
 // scripted makes the program of a version as a script that starts this binary. It is small, so that a kill at every call
 // takes minutes and not hours; it is not so small that it is written by one call.
-func scripted(t *testing.T, b behaviour) []byte {
+// Two that are alike are longer, so that patches are worth it.
+func scripted(t *testing.T, b behaviour, alike bool) []byte {
 	t.Helper()
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	trailer, err := json.Marshal(b)
 	require.NoError(t, err)
 	script := []byte(fmt.Sprintf("#!/bin/sh\n%s=\"$0\" exec '%s' \"$@\"\n", scriptVariable, exe))
-	for i := range 2000 {
-		script = fmt.Appendf(script, "# version %s: %x\n", b.Version, sha256.Sum256(fmt.Append(nil, b.Version, i)))
+	lines, version := 2000, b.Version
+	if alike {
+		lines, version = 5000, "any"
+	}
+	for i := range lines {
+		script = fmt.Appendf(script, "# version %s: %x\n", version, sha256.Sum256(fmt.Append(nil, version, i)))
 	}
 	return append(append(script, trailerMark...), trailer...)
 }
@@ -321,9 +355,13 @@ func TestKillPoints(t *testing.T) {
 		t.Skip("hundreds of processes are killed")
 	}
 	total, ran := 0, 0
-	for _, l := range layouts {
+	for _, l := range slices.Concat(layouts, patchedLayouts()) {
 		b := newKillBench(t, l)
-		for _, s := range killSteps {
+		steps := killSteps
+		if l.patched {
+			steps = patchedSteps
+		}
+		for _, s := range steps {
 			t.Run(l.name+"/"+s.name, func(t *testing.T) {
 				template := b.template(s)
 				calls := b.record(t, template, s)
@@ -350,7 +388,7 @@ func TestKillPoints(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills", total)
-	if *killEvery == 0 && ran == len(layouts)*len(killSteps) {
+	if *killEvery == 0 && ran == len(layouts)*(len(killSteps)+len(patchedSteps)) {
 		require.GreaterOrEqual(t, total, 200)
 	}
 }
@@ -373,9 +411,13 @@ func TestFailingCalls(t *testing.T) {
 		t.Skip("thousands of processes: -kill.every=1")
 	}
 	total := 0
-	for _, l := range layouts {
+	for _, l := range slices.Concat(layouts, patchedLayouts()) {
 		b := newKillBench(t, l)
-		for _, s := range killSteps {
+		steps := killSteps
+		if l.patched {
+			steps = patchedSteps
+		}
+		for _, s := range steps {
 			t.Run(l.name+"/"+s.name, func(t *testing.T) {
 				template := b.template(s)
 				calls := b.record(t, template, s)

@@ -23,6 +23,7 @@ type layout struct {
 	installer func(dir string) update.Installer
 	program   string                           // below dir
 	place     func(dir, version string) string // where the first version's files go, below dir
+	patched   bool                             // updates come as patches, see patched
 }
 
 // programPath is the path of the program in a folder.
@@ -59,9 +60,22 @@ func treeFiles(version string) map[string][]byte {
 	}
 }
 
+// files is what a version of the layout holds.
+func (l layout) files(version string) map[string][]byte {
+	files := treeFiles(version)
+	if l.patched {
+		files["share/big.bin"] = bigFile
+	}
+	return files
+}
+
 // publish publishes a version in the form that the layout needs.
 func (l layout) publish(v *vendor, version string) {
 	v.t.Helper()
+	if l.patched {
+		l.publishPatched(v, version)
+		return
+	}
 	if l.place == nil && version != "1.2.0" {
 		v.release(version, program(version))
 		return
@@ -73,7 +87,7 @@ func (l layout) publish(v *vendor, version string) {
 		return
 	}
 	files := map[string][]byte{}
-	for name, content := range treeFiles(version) {
+	for name, content := range l.files(version) {
 		files["notes-"+version+"/"+name] = content
 	}
 	v.release(version, tarGz(v.t.(*testing.T), files), func(n *tufrepo.NewRelease) {
@@ -93,7 +107,7 @@ func (l layout) install(t *testing.T, v *vendor, version string, change ...func(
 		return m
 	}
 	place := l.place(dir, version)
-	for name, content := range treeFiles(version) {
+	for name, content := range l.files(version) {
 		path := filepath.Join(place, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, content, 0o755))
@@ -135,7 +149,7 @@ func (m *machine) whole(l layout, extra ...string) {
 	if l.place == nil {
 		return
 	}
-	want := treeFiles(version)
+	want := l.files(version)
 	got := filesBelow(m.t, m.root())
 	require.Equal(m.t, slices.Sorted(maps.Keys(want)), slices.DeleteFunc(slices.Sorted(maps.Keys(got)), func(s string) bool { return slices.Contains(extra, s) }))
 	for name := range want {

@@ -87,6 +87,32 @@ var guards = []mutant{
 	{"a version that runs is removed", "update/versions.go",
 		"	if err != nil {\n		return false, nil\n	}\n	digest := name",
 		"	if err != nil {\n		release = func() {}\n	}\n	digest := name", "TestVersionsKeeps"},
+	{"what a patch makes is not hashed", "update/contents.go",
+		"		err = v.check(f)\n", "		err = nil\n", "TestPatchMakesAnother"},
+	{"what is taken from the version in place is not hashed", "update/contents.go",
+		"	return copyVerified(c.counter(out), in, f, buf)", "	_, err = io.CopyBuffer(c.counter(out), in, buf)\n	return err", "TestPatchOfBaseThatChanges"},
+	{"whoever cancels gets the whole", "update/stage.go",
+		"	case ctx.Err() != nil && !none:", "	case false:", "TestPatchCancelled"},
+	{"the whole is unpacked into what a patch has left", "update/stage.go",
+		"		err := errors.Join(u.disk.RemoveAll(folder), u.disk.Mkdir(folder, 0o700))\n", "		err := error(nil)\n", "TestPatchFallsBack"},
+	{"nobody asks whether the whole fits after a patch has failed", "update/stage.go",
+		"		if err := u.checkSpace(up.Artifact, nil); err != nil {", "		if err := error(nil); err != nil {", "TestPatchNeedsLessSpace"},
+	{"a patch that failed is tried again", "update/patch.go",
+		"		j.notePatch(p.patch.SHA256, up.checked)\n", "", "TestPatchFallsBack|TestPatchRemembered"},
+	{"a patch is blamed for the network", "update/patch.go",
+		"&& whole != nil:", "&& false:", "TestPatchAfterNetworkFailure"},
+	{"a patch that failed is never forgotten", "update/patch.go",
+		"	return age < patchAgain && age > -patchAgain", "	return age < patchAgain || age > -patchAgain", "TestPatchRemembered"},
+	{"a changed base is noticed late", "update/patch.go",
+		"was[f.SHA256] && !there {", "was[f.SHA256] && !there && false {", "TestPatchOfChangedBase"},
+	{"what lies between is left behind", "update/patch.go",
+		"		defer func() { _ = u.disk.RemoveAll(folder) }()\n		if err := c.between", "		if err := c.between", "TestPatchChain"},
+	{"patches go past an app's own installer", "update/config.go",
+		"			u.patcher, _ = with.(patcher)\n		}", "		}\n		u.patcher, _ = u.installer.(patcher)", "TestPatchNotWithinAnApps"},
+	{"a patch writes more than it should", "internal/delta/delta.go",
+		"	if int64(len(p)) > a.left {", "	if false {", "internal/delta:TestApply"},
+	{"a window takes what it wants", "internal/delta/zstd.go",
+		"	case window < zstd.MinWindowSize || need > uint64(window):", "	case false:", "internal/delta:TestApply"},
 	{"what is staged is not synced", "internal/disk/disk.go",
 		"	return errors.Join(f.Sync(), f.Close())\n}\n\n// SameFile", "	return f.Close()\n}\n\n// SameFile", modelTests},
 	{"the journal is not synced", "internal/disk/disk.go",
@@ -95,7 +121,9 @@ var guards = []mutant{
 		"	return fsys.SyncDir(filepath.Dir(path))\n}\n\n// CreateTemp", "	return nil\n}\n\n// CreateTemp", modelTests},
 }
 
-func TestMutants(t *testing.T) {
+func TestMutants(t *testing.T) { testMutants(t, guards) }
+
+func testMutants(t *testing.T, guards []mutant) {
 	if !*mutants {
 		t.Skip("builds and tests this package once for each guard: -mutants")
 	}

@@ -331,11 +331,11 @@ func (u *Updater) dropPatches(up *Update, failed error) {
 	entries, _ := u.disk.ReadDir(u.path(stagingName))
 	for _, e := range entries {
 		if name := e.Name(); filepath.Ext(name) == partSuffix && name != up.Artifact.SHA256+partSuffix {
-			_ = u.disk.Remove(u.path(stagingName, name))
+			u.dropPart(u.path(stagingName, name))
 		}
 	}
 	if failed == nil { // and what there is of the whole
-		_ = u.disk.Remove(u.path(stagingName, up.Artifact.SHA256+partSuffix))
+		u.dropPart(u.path(stagingName, up.Artifact.SHA256+partSuffix))
 	}
 }
 

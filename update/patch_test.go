@@ -274,7 +274,7 @@ func TestPatchFallsBack(t *testing.T) {
 				}
 				before := p.everything()
 				u := p.start()
-				up, progress := p.stage(u)
+				_, progress := p.stage(u)
 				require.Equal(t, []string{c.code}, p.failures())
 				require.Equal(t, p.whole.Length, p.source.read[p.whole.SHA256])
 				require.Equal(t, update.Unpacking, progress[len(progress)-1].Step)
@@ -285,7 +285,7 @@ func TestPatchFallsBack(t *testing.T) {
 				require.NoError(t, os.RemoveAll(filepath.Join(update.Dir(u), "staging")))
 				p.source.spoil, p.events = nil, nil
 				asked := p.source.read[patch.SHA256]
-				up, _ = p.stage(u)
+				up, _ := p.stage(u)
 				require.Empty(t, p.failures())
 				require.Equal(t, c.remembered, asked == p.source.read[patch.SHA256])
 				require.Equal(t, up.Size, up.Download)
@@ -658,6 +658,35 @@ func TestPatchOfNothing(t *testing.T) {
 	}
 }
 
+// What a patch makes is compared with the signed list, also where the patch itself is sound.
+func TestPatchMakesAnother(t *testing.T) {
+	evil := func(raw bool) []madePatch {
+		program := largeProgram("1.1.0")
+		good := digest(program)
+		copy(program, "evil")
+		if raw {
+			p := filePatch(t, largeProgram("1.0.0"), program)
+			p.To = good
+			return []madePatch{p}
+		}
+		files := largeFiles("1.1.0")
+		files[programPath] = program
+		p := treePatch(t, largeFiles("1.0.0"), files, func(list []indexed) {
+			list[slices.IndexFunc(list, func(i indexed) bool { return i.SHA256 == digest(program) })].SHA256 = good
+		})
+		p.To = contentOf(largeFiles("1.1.0"))
+		return []madePatch{p}
+	}
+	eachLayout(t, []string{"1.0.0", "1.1.0"}, evil, func(t *testing.T, p *patchCase) {
+		u := p.start()
+		up, _ := p.stage(u)
+		require.Equal(t, []string{"verify"}, p.failures())
+		require.NotZero(t, p.source.read[p.whole.SHA256])
+		require.NoError(t, u.Apply(t.Context(), up))
+		p.holds(u, "1.1.0")
+	})
+}
+
 // Whoever signs a hostile index gets no further than anybody who signs hostile archives: what comes out is compared.
 func TestPatchHostileIndex(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -696,4 +725,26 @@ func TestPatchHostileIndex(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A file that is changed between the look at it and the copy is noticed.
+func TestPatchOfBaseThatChanges(t *testing.T) {
+	eachLayout(t, []string{"1.0.0", "1.1.0"}, direct(t), func(t *testing.T, p *patchCase) {
+		if p.layout.place == nil {
+			t.Skip("nothing is copied")
+		}
+		patch := direct(t)(p.raw)[0]
+		path := filepath.Join(p.root(), "share", "same.bin")
+		p.source.spoil = func(name string, r io.Reader) (io.Reader, error) {
+			if name == patch.SHA256 { // after the look, before the copy
+				require.NoError(t, os.WriteFile(path, noise("other", 60<<10), 0o644))
+			}
+			return r, nil
+		}
+		u := p.start()
+		up, _ := p.stage(u)
+		require.Equal(t, []string{"verify"}, p.failures())
+		require.NoError(t, u.Apply(t.Context(), up))
+		p.holds(u, "1.1.0")
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -45,18 +46,27 @@ func contentOf(files map[string][]byte) string {
 // withPrefix compresses content, with old as prefix.
 func withPrefix(t testing.TB, old, content []byte) []byte {
 	t.Helper()
+	key := digest(old) + digest(content)
+	if packed, ok := alreadyPacked.Load(key); ok {
+		return packed.([]byte)
+	}
 	window := 1 << 10
 	for window < len(old)+len(content) {
 		window <<= 1
 	}
-	options := []zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true)}
+	options := []zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression)}
 	if len(old) > 0 {
 		options = append(options, zstd.WithEncoderDictRaw(0, old))
 	}
 	e, err := zstd.NewWriter(nil, options...)
 	require.NoError(t, err)
-	return e.EncodeAll(content, nil)
+	packed := e.EncodeAll(content, nil)
+	alreadyPacked.Store(key, packed)
+	return packed
 }
+
+// alreadyPacked are the results of withPrefix: many tests want the same, and it takes most of their time.
+var alreadyPacked sync.Map
 
 // filePatch makes a patch of one file.
 func filePatch(t testing.TB, old, fresh []byte) madePatch {
@@ -322,4 +332,75 @@ func (v *vendor) refresh() {
 		require.Empty(v.t, r.Refresh(v.signer))
 		return nil
 	})
+}
+
+// bigFile makes the whole artifact so large that patches are worth it.
+var bigFile = noise("big", 150<<10)
+
+// patchedLayouts are the layouts, with updates that come as patches.
+func patchedLayouts() []layout {
+	var list []layout
+	for _, l := range layouts {
+		l.patched = true
+		list = append(list, l)
+	}
+	return list
+}
+
+// publishPatched publishes a version as an archive, and all patches from each version to the next.
+func (l layout) publishPatched(v *vendor, version string) {
+	v.t.Helper()
+	files := func(version string) map[string][]byte {
+		if l.place == nil {
+			return map[string][]byte{"notes": program(version), "share/big.bin": bigFile}
+		}
+		return l.files(version)
+	}
+	executable := map[bool]string{true: "notes", false: programPath}[l.place == nil]
+	v.release(version, tarGz(v.t.(*testing.T), files(version)), func(n *tufrepo.NewRelease) {
+		n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, executable
+	})
+	var patches []madePatch
+	for _, pair := range [][2]string{{"1.0.0", "1.1.0"}, {"1.1.0", "1.2.0"}} {
+		if version < pair[1] {
+			break
+		}
+		p := treePatch(v.t, files(pair[0]), files(pair[1]), nil)
+		p.Program = digest(program(pair[0]))
+		patches = append(patches, p)
+	}
+	v.publishPatches(version, patches...)
+}
+
+// hideArtifacts takes the artifacts of releases away, so that there are only patches.
+func (v *vendor) hideArtifacts(versions ...string) {
+	v.t.Helper()
+	for _, version := range versions {
+		e := v.entry(version)
+		data, err := os.ReadFile(filepath.Join(v.dir, "targets", "notes", "stable", version, e.Manifest.SHA256+".release.json"))
+		require.NoError(v.t, err)
+		m, err := channel.ParseManifest(data)
+		require.NoError(v.t, err)
+		for _, a := range m.Artifacts {
+			require.NoError(v.t, os.Remove(filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(a.SHA256)))))
+		}
+	}
+}
+
+// republish changes the patches of a release in their list.
+func (v *vendor) republish(version string, change func(*channel.Patch)) {
+	v.t.Helper()
+	path := filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(v.entry(version).Patches.SHA256)))
+	data, err := os.ReadFile(path)
+	require.NoError(v.t, err)
+	list, err := channel.ParsePatches(data)
+	require.NoError(v.t, err)
+	var patches []madePatch
+	for _, p := range list.Patches {
+		change(&p)
+		body, err := os.ReadFile(filepath.Join(v.dir, filepath.FromSlash(channel.BlobPath(p.SHA256))))
+		require.NoError(v.t, err)
+		patches = append(patches, madePatch{p, body})
+	}
+	v.publishPatches(version, patches...)
 }

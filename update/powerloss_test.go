@@ -102,7 +102,7 @@ func (h *house) inPlace() (string, error) {
 	if err := h.read(root, "", got); err != nil {
 		return "", err
 	}
-	want := treeFiles(version)
+	want := h.layout.files(version)
 	for name := range want {
 		if content, found := got[name]; !found || content != string(want[name]) {
 			return "", fmt.Errorf("version %s is not whole: %s is %q", version, name, content)
@@ -322,6 +322,16 @@ var stories = []story{
 	},
 }
 
+// patchedStories are of updates that come as a chain of patches: there is nothing else to download.
+var patchedStories = []story{
+	{
+		name: "a patched update", done: "1.2.0", from: "1.0.0", to: "1.2.0", offered: "1.2.0",
+		act: func(h *house) error {
+			return h.mayStart(func(u *update.Updater) error { return h.update(u, "1.2.0") })
+		},
+	},
+}
+
 // judge takes a disk after a loss of power, and says what is wrong with it. deep tries further what is costly.
 func (s story) judge(h *house, deep bool) error {
 	defer h.kill()
@@ -463,10 +473,14 @@ func TestPowerLoss(t *testing.T) {
 	}
 	most := *powerLossStates
 	total, ran := 0, 0
-	for _, l := range layouts {
+	for _, l := range slices.Concat(layouts, patchedLayouts()) {
 		v := newVendor(t)
 		h := l.inhabited(t, v)
-		for _, s := range stories {
+		told := stories
+		if l.patched {
+			told = patchedStories
+		}
+		for _, s := range told {
 			t.Run(l.name+"/"+s.name, func(t *testing.T) {
 				h.t = t
 				result := s.losePower(h, rand.New(rand.NewPCG(1, 2)), most)
@@ -479,7 +493,7 @@ func TestPowerLoss(t *testing.T) {
 		}
 	}
 	t.Logf("%d states", total)
-	if most >= 8 && ran == len(layouts)*len(stories) {
+	if most >= 8 && ran == len(layouts)*(len(stories)+len(patchedStories)) {
 		require.GreaterOrEqual(t, total, 10_000)
 	}
 }
@@ -500,6 +514,9 @@ func (l layout) inhabited(t *testing.T, v *vendor) *house {
 		h.updates[version] = check(t, u).Update
 		require.NotNil(t, h.updates[version])
 		h.first = u
+	}
+	if l.patched {
+		v.hideArtifacts("1.1.0", "1.2.0")
 	}
 	require.NoError(t, h.disk.RemoveAll(update.Dir(h.first))) // as if nothing had ever been checked
 	h.disk.Settle()
@@ -528,9 +545,13 @@ func TestEverySyncIsNeeded(t *testing.T) {
 		from  int // the operation before which the sync is not called for
 	}
 	chances := map[string][]chance{} // where a sync is called for
-	for _, l := range layouts {
+	for _, l := range slices.Concat(layouts, patchedLayouts()) {
 		h := l.inhabited(t, newVendor(t))
-		for _, s := range stories {
+		told := stories
+		if l.patched {
+			told = patchedStories
+		}
+		for _, s := range told {
 			first := map[string]int{}
 			s.losePowerFrom(h, rand.New(rand.NewPCG(1, 2)), 1, 0, func(n int, site string) bool {
 				if _, seen := first[site]; !seen {

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
-	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/disk"
 )
 
@@ -15,6 +16,10 @@ import (
 type Progress struct {
 	Step        Step
 	Done, Total int64 // bytes
+	// Rate is in bytes a second, over the last seconds, and Left is how long the rest of the download takes at that rate. Both
+	// are 0 while they are not known, and in other steps than Downloading.
+	Rate int64
+	Left time.Duration
 }
 
 // A Step is a part of Stage.
@@ -31,6 +36,9 @@ const (
 // Stage downloads, verifies, unpacks and probes an update, all beside what is installed, which it does not touch. It
 // goes on with a download that was interrupted, and returns at once when this very release is staged already.
 // progress may be nil; it is called often, from Stage's goroutine.
+//
+// What it downloads are patches to the version in place, where there are any that save something, or else the whole artifact,
+// see package comment, "Patches". Progress.Total counts what is really downloaded, and begins again if patches fail.
 //
 // Memory stays bounded: the download streams through the hash to disk. On an error this update is not staged, and what
 // failed verification is deleted. Whether the update can be installed here at all is asked first, see
@@ -55,7 +63,7 @@ func (u *Updater) Stage(ctx context.Context, up *Update, progress func(Progress)
 	if progress == nil {
 		progress = func(Progress) {}
 	}
-	folder, st, err := u.stage(ctx, up, progress)
+	folder, st, err := u.stage(ctx, up, metered(progress))
 	if err == nil {
 		err = u.noteStaged(ctx, up, folder, st)
 	}
@@ -146,9 +154,9 @@ func (u *Updater) stage(ctx context.Context, up *Update, progress func(Progress)
 	if folder, err = u.freshFolder(up); err != nil {
 		return "", st, err
 	}
-	st, err = u.findOrFetch(ctx, up, folder, progress)
+	st, err = u.twice(up, folder, func() (Staged, error) { return u.findOrFetch(ctx, up, folder, progress) })
 	if err == nil && !u.cfg.Trial.InsecureSkipProbe {
-		progress(Progress{Probing, 0, 0})
+		progress(Progress{Step: Probing})
 		err = u.probe(ctx, st.Program, up.Release.Version)
 		var failed *ProbeError
 		if errors.As(err, &failed) {
@@ -214,11 +222,11 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 
 // stageWhole downloads the whole artifact and unpacks it.
 func (u *Updater) stageWhole(ctx context.Context, up *Update, folder string, progress func(Progress)) (Staged, error) {
-	blob, err := u.downloadBlob(ctx, up.Artifact.Blob, func(done int64) { progress(Progress{Downloading, done, up.Artifact.Length}) })
+	blob, err := u.downloadBlob(ctx, up.Artifact.Blob, func(done int64) { progress(Progress{Step: Downloading, Done: done, Total: up.Artifact.Length}) })
 	if err != nil {
 		return Staged{}, err
 	}
-	progress(Progress{Unpacking, 0, up.Artifact.Length})
+	progress(Progress{Step: Unpacking, Total: up.Artifact.Length})
 	st, err := u.installer.Unpack(ctx, up.Artifact, blob, folder)
 	var wrong *VerifyError
 	var full *StateError
@@ -228,7 +236,7 @@ func (u *Updater) stageWhole(ctx context.Context, up *Update, folder string, pro
 	case err != nil && !errors.As(err, &full): // cancelled: the download is good
 		return st, err
 	}
-	_ = u.disk.Remove(blob) // of no more use; and a full disk is not left full
+	u.dropPart(blob) // of no more use; and a full disk is not left full
 	return st, err
 }
 
@@ -250,24 +258,6 @@ type badRelease struct{ error }
 
 func (b *badRelease) Unwrap() error { return b.error }
 
-// downloadBlob returns the path of the verified blob. The name is its hash: never a name from the network.
-func (u *Updater) downloadBlob(ctx context.Context, b channel.Blob, progress func(done int64)) (string, error) {
-	path := u.path(stagingName, b.SHA256+partSuffix)
-	f, err := u.openPart(path)
-	if err != nil {
-		return "", &StateError{path, err}
-	}
-	err = u.download(ctx, b, f, progress)
-	if cerr := f.Close(); err == nil && cerr != nil {
-		err = &StateError{path, cerr}
-	}
-	var full *StateError
-	if errors.As(err, &full) {
-		_ = u.disk.Remove(path) // a full disk is not left full
-	}
-	return path, err
-}
-
 // openPart opens the file that a download goes into, or goes on in. What is there and not ours alone is removed: another
 // name would be a way to change the file after it was verified.
 func (u *Updater) openPart(path string) (disk.File, error) {
@@ -281,7 +271,8 @@ func (u *Updater) openPart(path string) (disk.File, error) {
 	return u.disk.Create(path)
 }
 
-// clearStaging removes what earlier attempts left in the staging folder, but for keep and what the journal names.
+// clearStaging removes what earlier attempts left in the staging folder, but for keep, their checkpoints, and what the
+// journal names.
 func (u *Updater) clearStaging(keep map[string]bool) {
 	named := ""
 	if j, err := u.readJournal(); err == nil && j.Staged != nil {
@@ -289,7 +280,8 @@ func (u *Updater) clearStaging(keep map[string]bool) {
 	}
 	entries, _ := u.disk.ReadDir(u.path(stagingName))
 	for _, e := range entries {
-		if !keep[e.Name()] && e.Name() != named {
+		download := strings.TrimSuffix(strings.TrimSuffix(e.Name(), keptSuffix), nowSuffix)
+		if !keep[download] && e.Name() != named {
 			_ = u.disk.RemoveAll(u.path(stagingName, e.Name()))
 		}
 	}

@@ -159,6 +159,10 @@ func TestApplyTellsWhoseError(t *testing.T) {
 		require.ErrorIs(t, err, broken, name)
 		require.False(t, errors.As(err, &format), name)
 	}
+	large := good // what takes too much memory is not read at all
+	large.Bases = []*io.SectionReader{io.NewSectionReader(failing{broken}, 0, enough)}
+	var memory *delta.MemoryError
+	require.ErrorAs(t, delta.Apply(t.Context(), io.Discard, large), &memory)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("the user"))
 	require.EqualError(t, delta.Apply(ctx, io.Discard, good), "the user")
@@ -269,6 +273,9 @@ func TestTree(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrClosedPipe)
 	var format *delta.FormatError
 	require.False(t, errors.As(err, &format))
+	packed := &sparse{head: []byte("FLtree1\n\x01\x00\x00\x01"), at: 32 << 20}
+	_, err = delta.OpenTree(io.NewSectionReader(packed, 0, packed.at))
+	require.ErrorContains(t, err, "its index is 16777217 bytes")
 
 	with := func(change func(p *part)) []byte {
 		p := b

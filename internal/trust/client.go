@@ -30,6 +30,8 @@ type Config struct {
 	Dir string
 	// Source is where the repository is. Required.
 	Source Source
+	// Roster is the mirrors of Source, to share with others what is learnt of them. nil: the client has its own.
+	Roster *Roster
 	// Now tells the time. nil means time.Now.
 	Now func() time.Time
 	// BuildTime is when the running application was built: it can not be earlier. Zero means unknown.
@@ -85,11 +87,14 @@ func New(cfg Config) (*Client, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Roster == nil {
+		cfg.Roster = NewRoster(cfg.Source, nil)
+	}
 	c := &Client{
 		cfg:     cfg,
 		root:    root,
 		store:   &store{cfg.Dir, log},
-		fetcher: newFetcher(cfg.Source, cfg.StallTimeout, log),
+		fetcher: &fetcher{cfg.Roster, cfg.StallTimeout, log},
 		log:     log,
 		turn:    make(chan struct{}, 1),
 	}

@@ -12,13 +12,9 @@ import (
 
 // fetcher reads whole small files from the mirrors of a source.
 type fetcher struct {
-	mirrors []Source
-	stall   time.Duration
-	log     *slog.Logger
-}
-
-func newFetcher(source Source, stall time.Duration, log *slog.Logger) *fetcher {
-	return &fetcher{mirrors: Flatten(source), stall: stall, log: log}
+	roster *Roster
+	stall  time.Duration
+	log    *slog.Logger
 }
 
 // request is one file to be fetched. verify decides whether what a mirror delivered is it, and is never called for
@@ -27,31 +23,47 @@ type request struct {
 	name   string
 	max    int64
 	verify func(data []byte) error
-	first  func() ([]byte, error) // if not nil, the answer of the first mirror, which was asked ahead
+	first  *ahead // if not nil, the answer of a mirror that was asked ahead
 }
 
-// fetch asks the mirrors in order until verify accepts what one delivers.
+// ahead is an answer that one mirror was asked for ahead.
+type ahead struct {
+	mirror int
+	answer func() ([]byte, error) // waits for it
+}
+
+// fetch asks the mirrors in order until verify accepts what one delivers. Those that delivered something else before are
+// struck off then: as there is a file that verifies, theirs was a lie.
 func (f *fetcher) fetch(ctx context.Context, req request) ([]byte, error) {
 	var errs []error
-	for i, m := range f.mirrors {
-		read := func() ([]byte, error) { return f.read(ctx, m, req.name, req.max) }
-		if i == 0 && req.first != nil {
-			read = req.first
+	var lies []func()
+	mirrors := f.roster.Present()
+	for i, m := range mirrors {
+		read, fresh := func() ([]byte, error) { return f.read(ctx, m.Source, req.name, req.max) }, true
+		if req.first != nil && req.first.mirror == m.Number {
+			read, fresh = req.first.answer, false // what has changed since is no lie
 		}
 		data, err := read()
 		if err == nil {
 			err = req.verify(data)
 		}
 		if err == nil {
+			for _, note := range lies {
+				note()
+			}
 			return data, nil
+		}
+		var wrong *VerifyError
+		if fresh && errors.As(err, &wrong) {
+			lies = append(lies, func() { f.roster.Strike(m, err) })
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil {
 			// Not what this mirror said last, which may look like an answer, is why there is no other.
 			return nil, &SourceError{req.name, context.Cause(ctx)}
 		}
-		if i+1 < len(f.mirrors) {
-			f.log.InfoContext(ctx, "a mirror failed, trying the next", "file", req.name, "mirror", i, "error", err)
+		if i+1 < len(mirrors) {
+			f.log.InfoContext(ctx, "a mirror failed, trying the next", "file", req.name, "mirror", m.Number, "error", err)
 		}
 	}
 	if len(errs) == 0 {

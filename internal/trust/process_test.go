@@ -198,7 +198,7 @@ func TestWarmClientNoticesOtherProcesses(t *testing.T) {
 	stale := FS(mapFS(r.copyFiles()))
 	r.publish("notes.stable")
 	r.mustRefresh(dir, nil)
-	c.fetcher.mirrors = []Source{stale}
+	c.fetcher.roster = NewRoster(stale, nil)
 	_, err = c.Refresh(t.Context())
 	requireRollback(t, err, roleTimestamp)
 	require.True(t, strings.Contains(err.Error(), "version 2 was verified before"))

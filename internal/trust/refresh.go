@@ -98,8 +98,9 @@ func (r *run) keep(ctx context.Context, whole *state) error {
 }
 
 // fetchAhead asks the first mirror for a file in the background. The function that it returns waits for the answer.
-func (r *run) fetchAhead(ctx context.Context, name string, max int64) func() ([]byte, error) {
-	if len(r.fetcher.mirrors) == 0 {
+func (r *run) fetchAhead(ctx context.Context, name string, max int64) *ahead {
+	mirrors := r.fetcher.roster.Present()
+	if len(mirrors) == 0 {
 		return nil
 	}
 	var data []byte
@@ -107,12 +108,12 @@ func (r *run) fetchAhead(ctx context.Context, name string, max int64) func() ([]
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		data, err = r.fetcher.read(ctx, r.fetcher.mirrors[0], name, max)
+		data, err = r.fetcher.read(ctx, mirrors[0].Source, name, max)
 	}()
-	return func() ([]byte, error) {
+	return &ahead{mirrors[0].Number, func() ([]byte, error) {
 		<-done
 		return data, err
-	}
+	}}
 }
 
 // advanceRoot follows the source's chain of roots to its end (TUF 5.3). Each link is kept as soon as it is verified.
@@ -156,9 +157,9 @@ func (r *run) nextRoot(ctx context.Context) (*rootMeta, error) {
 }
 
 // updateTimestamp is TUF 5.4.
-func (r *run) updateTimestamp(ctx context.Context, ahead func() ([]byte, error)) error {
+func (r *run) updateTimestamp(ctx context.Context, first *ahead) error {
 	var got *timestampMeta
-	req := request{name: "metadata/timestamp.json", max: maxTimestamp, first: ahead, verify: func(data []byte) (err error) {
+	req := request{name: "metadata/timestamp.json", max: maxTimestamp, first: first, verify: func(data []byte) (err error) {
 		got, err = r.checkTimestamp(data)
 		return err
 	}}

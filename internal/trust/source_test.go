@@ -131,7 +131,7 @@ func TestHTTPStatuses(t *testing.T) {
 		var typed *StatusError
 		require.Equal(t, !absent, errors.As(err, &typed), status)
 		if typed != nil {
-			require.Equal(t, StatusError{status, srv.URL + "/a"}, *typed)
+			require.Equal(t, StatusError{Status: status, URL: srv.URL + "/a"}, *typed)
 		}
 		srv.Close()
 	}

@@ -34,7 +34,7 @@ var streamNames = [Streams]string{"plan", "new", "seeks", "sizes", "targets", "s
 // Bounds on what a patch may ask for.
 const (
 	MaxImage    = 1 << 30 // bytes of an old file that is read as an image
-	maxSegments = 1024
+	maxSegments = 64
 	maxBases    = 255
 	maxRegions  = 1024
 	maxFunction = 1 << 22 // in a table of functions

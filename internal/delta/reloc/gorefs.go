@@ -145,7 +145,9 @@ func (s *scanner) goLines() {
 		end = l.walk(t, func(at, width uint64, step Step) {
 			if width <= 3 && len(s.steps) <= maxArg {
 				s.add(s.region.Off+at, Step1+Form(width-1), uint64(len(s.steps)))
-				s.steps = append(s.steps, step)
+				if !s.counting {
+					s.steps = append(s.steps, step)
+				}
 			}
 		})
 	}
@@ -199,7 +201,7 @@ func (l *lineWalker) walk(t lineTable, visit func(at, width uint64, step Step)) 
 			}
 		}
 		line := Line{own, uint32(at.value)}
-		if o := tree + uint64(calls.value)*inlineSize; calls.value >= 0 && tree != noTree && o+inlineSize <= uint64(len(l.data)) {
+		if o := tree + uint64(calls.value)*inlineSize; calls.value >= 0 && calls.value < 1<<31 && tree != noTree && o+inlineSize <= uint64(len(l.data)) {
 			line.Name = le.Uint32(l.data[o+inlineName:])
 		}
 		if line.Name != last.Name {
@@ -273,8 +275,7 @@ func (s *scanner) goTypes() {
 	b := s.b[s.region.Off : s.region.Off+s.region.Size]
 	first, _ := s.plan.OldAddr(s.region.Off)
 	n := uint64(len(b))
-	var found []Ref
-	add := func(o, base uint64) { found = append(found, newRef(s.region.Off+o, Off32, base)) }
+	add := func(o, base uint64) { s.add(s.region.Off+o, Off32, base) }
 	address := func(v uint64) bool { return v == 0 || v >= s.plan.Lo && v < s.plan.Hi }
 	for i := uint64(0); i+48 <= n; i += 8 {
 		t := b[i:]
@@ -302,7 +303,7 @@ func (s *scanner) goTypes() {
 			s.uncommon(b, i, kind, add, types, text)
 		}
 	}
-	s.refs = sorted(found)
+	s.refs = sorted(s.refs)
 }
 
 // sizes of a type descriptor, by kind: where the methods of a named type are told. A map's has changed over the years.

@@ -159,12 +159,18 @@ var errRegion = errors.New("a region, or what it refers to, is outside of the fi
 
 // Refs finds the references in the old file, b.
 func (p *Plan) Refs(b []byte) (*Refs, error) {
-	all := new(Refs)
-	for _, r := range p.Regions {
-		if r.Off > uint64(len(b)) || r.Size > uint64(len(b))-r.Off {
-			return nil, errRegion
+	counts := make([]int, len(p.Regions))
+	total := 0
+	for i, r := range p.Regions {
+		s := scanner{plan: p, b: b, region: r, counting: true}
+		if err := s.scan(); err != nil {
+			return nil, err
 		}
-		s := scanner{plan: p, b: b, region: r, steps: all.Steps}
+		counts[i], total = s.count, total+s.count
+	}
+	all := &Refs{List: make([]Ref, 0, total)} // it may have as many elements as b has bytes: no copy is made of it
+	for i, r := range p.Regions {
+		s := scanner{plan: p, b: b, region: r, refs: make([]Ref, 0, counts[i]), steps: all.Steps}
 		if err := s.scan(); err != nil {
 			return nil, err
 		}
@@ -173,25 +179,31 @@ func (p *Plan) Refs(b []byte) (*Refs, error) {
 	return all, nil
 }
 
-// merge adds to a sorted list those of another that overlap none of it.
+// merge adds to a sorted list, in its place, those of another that overlap none of it.
 func merge(first, second []Ref) []Ref {
-	if len(first) == 0 {
-		return second
-	}
-	all := make([]Ref, 0, len(first)+len(second))
-	var end uint64 // of the last one
+	kept, i := second[:0], 0
 	for _, s := range second {
-		for len(first) > 0 && first[0].Off <= s.Off {
-			all = append(all, first[0])
-			end = uint64(first[0].Off) + first[0].Form().Width()
-			first = first[1:]
+		for i < len(first) && first[i].Off <= s.Off {
+			i++
 		}
-		if uint64(s.Off) < end || len(first) > 0 && uint64(s.Off)+s.Form().Width() > uint64(first[0].Off) {
+		if i > 0 && uint64(first[i-1].Off)+first[i-1].Form().Width() > uint64(s.Off) ||
+			i < len(first) && uint64(s.Off)+s.Form().Width() > uint64(first[i].Off) {
 			continue
 		}
-		all = append(all, s)
+		kept = append(kept, s)
 	}
-	return append(all, first...)
+	at := len(first)
+	all := first[:at+len(kept)]
+	for to := len(all) - 1; len(kept) > 0; to-- {
+		if at > 0 && all[at-1].Off > kept[len(kept)-1].Off {
+			at--
+			all[to] = all[at]
+		} else {
+			all[to] = kept[len(kept)-1]
+			kept = kept[:len(kept)-1]
+		}
+	}
+	return all
 }
 
 type scanner struct {
@@ -200,13 +212,23 @@ type scanner struct {
 	region Region
 	refs   []Ref
 	steps  []Step
+
+	counting bool // count them, and keep none
+	count    int
 }
 
-func (s *scanner) add(off uint64, f Form, base uint64) {
-	s.refs = append(s.refs, newRef(off, f, base))
+func (s *scanner) add(off uint64, f Form, arg uint64) {
+	if s.counting {
+		s.count++
+		return
+	}
+	s.refs = append(s.refs, newRef(off, f, arg))
 }
 
 func (s *scanner) scan() error {
+	if n := uint64(len(s.b)); s.region.Off > n || s.region.Size > n-s.region.Off {
+		return errRegion
+	}
 	if err := s.check(); err != nil {
 		return err
 	}

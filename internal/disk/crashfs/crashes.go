@@ -24,7 +24,7 @@ func (f *FS) Crashes(rng *rand.Rand, most int) []*FS {
 		for _, o := range kept {
 			o.apply(copies)
 		}
-		for _, contents := range dirtyContents(base, copies, rng, max(1, most/8)) {
+		for _, contents := range dirtyContents(base, f.Zeros, rng, max(1, most/8)) {
 			states = append(states, reboot(base, contents))
 		}
 		if len(states) > most {
@@ -101,7 +101,7 @@ func (f *FS) copy() (root *node, copies map[*node]*node) {
 }
 
 // dirtyContents lists what the files that are reachable and not durable may hold.
-func dirtyContents(root *node, _ map[*node]*node, rng *rand.Rand, most int) []map[*node][]byte {
+func dirtyContents(root *node, zeros bool, rng *rand.Rand, most int) []map[*node][]byte {
 	var dirty []*node
 	seen := map[*node]bool{}
 	var visit func(n *node)
@@ -124,6 +124,9 @@ func dirtyContents(root *node, _ map[*node]*node, rng *rand.Rand, most int) []ma
 			torn := bytes.Clone(n.data)
 			clear(torn[(len(torn)-1)/blockSize*blockSize:])
 			v = append(v, torn, n.data[:len(n.data)/2])
+		}
+		if zeros && len(n.data) > len(n.durable) {
+			v = append(v, append(bytes.Clone(n.durable), make([]byte, len(n.data)-len(n.durable))...))
 		}
 		return v
 	}
@@ -208,7 +211,7 @@ func (f *FS) Clone() *FS {
 		}
 		return c
 	}
-	c := &FS{root: visit(f.root), stop: -1, clock: f.clock}
+	c := &FS{root: visit(f.root), stop: -1, clock: f.clock, Zeros: f.Zeros}
 	for _, o := range f.pending {
 		var changes []change
 		for _, ch := range o.changes {

@@ -50,6 +50,9 @@ type FS struct {
 	// Skip, if not nil, is asked before each sync: true leaves it out, and says that it succeeded. Site names the place
 	// in the code that called for it.
 	Skip func(site string) bool
+	// Zeros adds to what a crash may leave of a file: its new length, with zeros for what was not durable, as file systems
+	// do that allot the space of a file before they write it.
+	Zeros bool
 }
 
 type node struct {

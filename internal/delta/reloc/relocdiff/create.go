@@ -5,7 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
+	"math"
+	"math/bits"
+	"runtime"
 	"slices"
 
 	"github.com/andybalholm/brotli"
@@ -13,17 +17,54 @@ import (
 	"github.com/fairlead-dev/fairlead/internal/delta/reloc"
 )
 
-// Create makes a patch that leads from base to next, and tells how many bytes of memory applying it takes, about. The same input gives
-// the same patch. It takes about 16 times the size of base in memory.
+// MaxSize is the size, in bytes, of the largest files that patches are made for.
+const MaxSize = math.MaxInt32 - 1
+
+// A SizeError says that a file is larger than MaxSize.
+type SizeError struct{ Size int }
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("a file of %d bytes is larger than %d: no reloc/1 patch is made for it", e.Size, MaxSize)
+}
+
+// Create makes a patch that leads from base to next, and tells how many bytes of memory applying it takes at most. The same input
+// gives the same patch. While it runs, base and next are changed; then they are as before. It takes about 15 times the size of the
+// larger file in memory. The error is a [*SizeError] or that of ctx.
 func Create(ctx context.Context, base, next []byte) (patch []byte, memory int64, err error) {
-	d := newDiff(bytes.Clone(base), bytes.Clone(next))
-	if err := d.align(ctx); err != nil {
+	if n := max(len(base), len(next)); n > MaxSize {
+		return nil, 0, &SizeError{n}
+	}
+	d := newDiff(base, next)
+	patch, err = d.make(ctx)
+	d.oldImage.restore()
+	d.nextImage.restore()
+	if err != nil {
 		return nil, 0, err
+	}
+	if d.isImage() && d.hits*2 < d.total { // two programs that have little in common, or none that we know
+		plain := &diff{old: base, next: next, plan: bytesPlan(base, next), refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
+		other, err := plain.make(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(other) < len(patch) {
+			d, patch = plain, other
+		}
+	}
+	return patch, d.memory(), nil
+}
+
+func (d *diff) make(ctx context.Context) ([]byte, error) {
+	if err := d.align(ctx); err != nil {
+		return nil, err
 	}
 	d.vote()
 	d.predict()
-	patch = d.encode()
-	return patch, d.memory(), nil
+	return d.encode(), nil
+}
+
+func bytesPlan(old, next []byte) *reloc.Plan {
+	return &reloc.Plan{OldSize: uint64(len(old)), NewSize: uint64(len(next)), OldCRC: crc32.ChecksumIEEE(old)}
 }
 
 // A diff is one patch being made. The images have no page hashes.
@@ -44,30 +85,31 @@ type diff struct {
 	total, hits int // references in blocks, and those predicted
 }
 
+// newDiff may change both files: the images' restore undoes it.
 func newDiff(old, next []byte) *diff {
-	d := &diff{old: old, next: next, refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
-	sum := crc32.ChecksumIEEE(old)
-	d.plan = &reloc.Plan{OldSize: uint64(len(old)), NewSize: uint64(len(next)), OldCRC: sum}
-	d.oldImage, d.nextImage = parseImage(old), parseImage(next)
-	if d.oldImage == nil || d.nextImage == nil || d.oldImage.arch != d.nextImage.arch {
+	d := &diff{old: old, next: next, plan: bytesPlan(old, next), refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
+	from, to := parseImage(old), parseImage(next)
+	if from == nil || to == nil || from.arch != to.arch {
+		from.restore()
+		to.restore()
 		return d
 	}
-	d.plan = pairImages(d.oldImage, d.nextImage)
-	d.plan.OldCRC = sum
-	d.back = pairImages(d.nextImage, d.oldImage)
-	var err, err2 error
-	d.refs, err = d.plan.Refs(old)
-	d.nextRefs, err2 = d.back.Refs(next)
+	plan, back := pairImages(from, to), pairImages(to, from)
+	plan.OldCRC = d.plan.OldCRC
+	refs, err := plan.Refs(old)
+	nextRefs, err2 := back.Refs(next)
 	if err != nil || err2 != nil { // a damaged program: bytes
-		d.plan = &reloc.Plan{OldSize: uint64(len(old)), NewSize: uint64(len(next)), OldCRC: sum}
-		d.refs, d.nextRefs = new(reloc.Refs), new(reloc.Refs)
+		from.restore()
+		to.restore()
+		return d
 	}
+	d.oldImage, d.nextImage, d.plan, d.back, d.refs, d.nextRefs = from, to, plan, back, refs, nextRefs
 	return d
 }
 
 // pairImages makes the plan that leads from one image to another.
 func pairImages(old, next *image) *reloc.Plan {
-	p := &reloc.Plan{OldSize: uint64(len(old.b)), NewSize: uint64(len(next.b)), Lo: old.plan.Lo, Hi: old.plan.Hi, Blanks: old.blanks, Hashes: next.hashes, FindTabs: next.findTabs}
+	p := &reloc.Plan{OldSize: uint64(len(old.b)), NewSize: uint64(len(next.b)), Lo: old.plan.Lo, Hi: old.plan.Hi, Blanks: old.blanks(), Hashes: next.hashes, FindTabs: next.findTabs}
 	used := map[int]bool{}
 	for i, name := range old.names {
 		s := reloc.Segment{Old: old.segments[i]}
@@ -99,27 +141,30 @@ func pairImages(old, next *image) *reloc.Plan {
 func (d *diff) isImage() bool { return len(d.plan.Regions) > 0 }
 
 func (d *diff) align(ctx context.Context) (err error) {
-	a, b := d.old, d.next
-	if d.isImage() {
-		a, b = d.oldImage.masked(d.plan, d.refs, nil), d.nextImage.masked(d.back, d.nextRefs, nil)
-	}
-	d.blocks, err = match(ctx, a, b)
-	d.where = reloc.NewMap(d.plan, d.blocks)
-	for range passes {
-		if !d.isImage() || err != nil {
-			break
-		}
-		r := d.reversed()
-		r.vote()
-		same := func(addr uint64) uint64 { return addr }
-		a, b = d.oldImage.masked(d.plan, d.refs, same), d.nextImage.masked(d.back, d.nextRefs, r.where.Project)
-		d.blocks, err = match(ctx, a, b)
+	if !d.isImage() {
+		d.blocks, err = match(ctx, d.old, d.next)
 		d.where = reloc.NewMap(d.plan, d.blocks)
+		return err
 	}
-	return err
+	// First by what references name, as far as that can be told from one image alone. Then by where it has gone, as the first
+	// alignment tells it.
+	if err := d.alignBy(ctx, nil, nil); err != nil {
+		return err
+	}
+	r := d.reversed()
+	r.vote()
+	return d.alignBy(ctx, func(addr uint64) uint64 { return addr }, r.where.Project)
 }
 
-var passes = 1
+// alignBy aligns the images with their references masked. The functions tell an address in a space that both have in common.
+func (d *diff) alignBy(ctx context.Context, old, next func(addr uint64) uint64) (err error) {
+	a, b := d.oldImage.masked(d.plan, d.refs, old), d.nextImage.masked(d.back, d.nextRefs, next)
+	runtime.GC() // what came before this step, and what it takes, is several times the size of the files
+	d.blocks, err = match(ctx, a, b)
+	d.where = reloc.NewMap(d.plan, d.blocks)
+	runtime.GC()
+	return err
+}
 
 // reversed is the diff from next to old, with the same blocks.
 func (d *diff) reversed() *diff {
@@ -155,7 +200,9 @@ type ballot struct{ from, to uint64 }
 // vote tells, of each target, where the new file's references say that it has gone, and makes runs where the blocks
 // do not know it.
 func (d *diff) vote() {
-	var ballots []ballot
+	n := 0
+	d.each(func(reloc.Ref, uint64) { n++ })
+	ballots := make([]ballot, 0, n)
 	d.each(func(r reloc.Ref, off uint64) {
 		if target, is, ok := d.plan.Vote(r, off, d.old, d.next); ok {
 			ballots = append(ballots, ballot{target, is})
@@ -226,7 +273,11 @@ func (d *diff) predict() {
 			d.hits++
 		}
 	})
-	var diff []byte
+	copied := uint64(0)
+	for _, b := range d.blocks {
+		copied += b.Size
+	}
+	diff := make([]byte, 0, copied)
 	at := uint64(0)
 	for _, b := range d.blocks {
 		d.extra = append(d.extra, d.next[at:b.New]...)
@@ -313,7 +364,8 @@ func (d *diff) encode() []byte {
 
 func compress(b []byte, quality int) []byte {
 	var buf bytes.Buffer
-	w := brotli.NewWriterOptions(&buf, brotli.WriterOptions{Quality: quality, LGWin: 24})
+	window := max(10, min(24, bits.Len(uint(len(b))))) // the encoder takes memory for all of it
+	w := brotli.NewWriterOptions(&buf, brotli.WriterOptions{Quality: quality, LGWin: window})
 	_, _ = w.Write(b) // to memory: no error
 	_ = w.Close()
 	return buf.Bytes()

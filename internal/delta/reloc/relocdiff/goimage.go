@@ -203,9 +203,8 @@ func (im *image) findTable(words []uint64) {
 	table := reloc.FindTable(functab, uint64(len(im.b)))
 	for _, w := range words {
 		if data := im.at(w); len(table) > 64 && len(data) >= len(table) && bytes.Equal(data[:len(table)], table) && im.off(w) >= r.Off+r.Size {
-			clear(data[:len(table)])
+			im.clear(im.off(w), uint64(len(table)))
 			im.findTabs = append(im.findTabs, reloc.FindTab{Off: im.off(w), Functab: r.Off, Count: r.Size / 8})
-			im.blanks = append(im.blanks, reloc.Range{Off: im.off(w), Size: uint64(len(table))})
 			return
 		}
 	}

@@ -17,17 +17,46 @@ var le = binary.LittleEndian
 // An image is an executable file, as far as references in it are concerned.
 type image struct {
 	b        []byte
+	cleared  []cleared
 	arch     string
 	names    []string      // of segments
 	segments []reloc.Place // in the order of the file's own list
 	sections []section
 	plan     *reloc.Plan // from this image to itself
 	hashes   []reloc.PageHashes
-	blanks   []reloc.Range
 	goProgram
 	imageBase uint64   // of PE
 	segAddrs  []uint64 // of Mach-O
 	rebase    reloc.Range
+}
+
+// cleared is what was in a part of the file that is cleared because it follows from the rest.
+type cleared struct {
+	reloc.Range
+	was []byte
+}
+
+func (im *image) clear(off, size uint64) {
+	part := im.b[off : off+size]
+	im.cleared = append(im.cleared, cleared{reloc.Range{Off: off, Size: size}, bytes.Clone(part)})
+	clear(part)
+}
+
+// restore undoes what reading the image has cleared.
+func (im *image) restore() {
+	if im != nil {
+		for _, c := range im.cleared {
+			copy(im.b[c.Off:], c.was)
+		}
+	}
+}
+
+func (im *image) blanks() []reloc.Range {
+	var all []reloc.Range
+	for _, c := range im.cleared {
+		all = append(all, c.Range)
+	}
+	return all
 }
 
 type section struct {
@@ -49,6 +78,7 @@ func parseImage(b []byte) *image {
 		im.macho(f)
 	}
 	if im.arch == "" || len(im.segments) == 0 || len(b) > reloc.MaxImage {
+		im.restore()
 		return nil
 	}
 	im.plan = &reloc.Plan{OldSize: uint64(len(b)), NewSize: uint64(len(b)), Lo: ^uint64(0)}
@@ -198,9 +228,8 @@ func (im *image) clearPageHashes(h reloc.PageHashes, slots uint64) {
 			return
 		}
 	}
-	clear(stored)
+	im.clear(h.Off, size)
 	im.hashes = append(im.hashes, h)
-	im.blanks = append(im.blanks, reloc.Range{Off: h.Off, Size: size})
 }
 
 // at returns the bytes of the file from an address on.
