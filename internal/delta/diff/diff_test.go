@@ -225,6 +225,15 @@ func TestProgramNeedsOnlyTheProgram(t *testing.T) {
 	require.Equal(t, []string{sum(old["notes"])}, f.Bases)
 }
 
+// The folder that everything is in may have any name.
+func TestTopFolder(t *testing.T) {
+	old := map[string]string{"alpha/notes": "x", "alpha/a/short.txt": text(1, 2), "alpha/b/short.txt": text(2, 2)}
+	next := map[string]string{"beta/notes": "x", "beta/a/short.txt": text(1, 2) + "x", "beta/b/short.txt": text(2, 2) + "x"}
+	for _, f := range tree(t, create(t, packed(t, old), packed(t, next))).Files {
+		require.Len(t, f.Bases, 1)
+	}
+}
+
 func TestTreeOfNothing(t *testing.T) {
 	old := map[string]string{"notes": "a", "more": "b", "gone": "c"}
 	next := map[string]string{"notes": "a", "more": "b"}

@@ -34,7 +34,7 @@ func (e *encoder) block(at, end int) {
 	sequences := e.sequences(content, at)
 	before, reps := e.prev, e.reps
 	body := e.compressed(content, sequences)
-	if rle := len(bytes.TrimLeft(content, string(content[:1]))) == 0; rle && len(body) > 1 {
+	if uniform(content) && len(body) > 1 {
 		e.prev, e.reps = before, reps
 		e.prev.again = false
 		head(blockRLE, len(content))
@@ -139,6 +139,11 @@ const (
 	literalsAgain
 )
 
+// uniform reports whether all bytes are the same.
+func uniform(b []byte) bool {
+	return bytes.Count(b, b[:1]) == len(b)
+}
+
 // literals writes the literals section.
 func (e *encoder) literals(out, literals []byte) []byte {
 	n := len(literals)
@@ -151,7 +156,7 @@ func (e *encoder) literals(out, literals []byte) []byte {
 		}
 		return append(out, byte(kind|3<<2|n<<4), byte(n>>4), byte(n>>12))
 	}
-	if n > 2 && len(bytes.TrimLeft(literals, string(literals[:1]))) == 0 {
+	if n > 2 && uniform(literals) {
 		return append(plain(literalsRLE), literals[0])
 	}
 	packed, again, single := e.huffman(literals)

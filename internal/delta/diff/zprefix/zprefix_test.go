@@ -108,6 +108,7 @@ func TestRoundTrip(t *testing.T) {
 		"size 65791":      {text, noise(r, 65791)},
 		"size 65792":      {text, noise(r, 65792)},
 		"two letters":     {nil, bytes.Repeat([]byte("ab"), 70_000)},
+		"no UTF-8":        {nil, []byte("\xe8\xe9\xea\xeb")},
 		"reversed":        {noise(r, 1000), bytes.Repeat(noise(r, 37), 9000)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +135,7 @@ func FuzzRoundTrip(f *testing.F) {
 			return
 		}
 		content = bytes.Repeat(content, min(int(times), (140<<10)/len(content))) // so that there are two blocks
-		for i := range content {                    // none of which is the last one again
+		for i := range content {                                                 // none of which is the last one again
 			if i%977 == 0 {
 				content[i] += byte(i / 977)
 			}
