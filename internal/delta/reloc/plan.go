@@ -100,16 +100,6 @@ func (p *Plan) segmentAt(addr uint64) int {
 	return -1
 }
 
-// oldOff returns where in the old file the byte with an address is.
-func (p *Plan) oldOff(addr uint64) (uint64, bool) {
-	i := p.segmentAt(addr)
-	if i < 0 {
-		return 0, false
-	}
-	s := &p.Segments[i].Old
-	return s.Off + addr - s.Addr, addr-s.Addr < s.Size
-}
-
 // Target returns the address that a reference in the old file, b, names.
 func (p *Plan) Target(b []byte, r Ref) uint64 {
 	addr, _ := p.OldAddr(uint64(r.Off))

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/andybalholm/brotli"
@@ -193,6 +194,22 @@ func TestBombs(t *testing.T) {
 		"more new bytes": func(s *[reloc.Streams][]byte) { s[reloc.ExtraStream] = make([]byte, 1001) },
 		"segments":       func(s *[reloc.Streams][]byte) { s[reloc.PlanStream] = append(s[reloc.PlanStream][:7:7], 65) },
 		"an empty gap":   func(s *[reloc.Streams][]byte) { s[reloc.SameStream], s[reloc.WrongStream] = []byte{0}, []byte{0} },
+		"more is the same than there is": func(s *[reloc.Streams][]byte) {
+			s[reloc.NewStream], s[reloc.SeekStream], s[reloc.SizeStream] = []byte{1, 0}, []byte{0}, binary.AppendUvarint(nil, 1000)
+			s[reloc.SameStream], s[reloc.WrongStream], s[reloc.ExtraStream] = binary.AppendUvarint(nil, 1001), []byte{0}, nil
+		},
+		"a block behind the old file": func(s *[reloc.Streams][]byte) {
+			s[reloc.NewStream], s[reloc.SeekStream], s[reloc.SizeStream] = []byte{1, 0}, []byte{2}, binary.AppendUvarint(nil, 1000)
+			s[reloc.SameStream], s[reloc.WrongStream], s[reloc.ExtraStream] = binary.AppendUvarint(nil, 1000), []byte{0}, nil
+		},
+		"a block behind the new file": func(s *[reloc.Streams][]byte) {
+			s[reloc.NewStream], s[reloc.SeekStream], s[reloc.SizeStream] = []byte{1, 1}, []byte{0}, binary.AppendUvarint(nil, 1000)
+			s[reloc.SameStream], s[reloc.WrongStream], s[reloc.ExtraStream] = binary.AppendUvarint(nil, 1000), []byte{0}, make([]byte, 1)
+		},
+		"65 segments": func(s *[reloc.Streams][]byte) {
+			p := &reloc.Plan{OldSize: 1000, NewSize: 1000, OldCRC: crc32.ChecksumIEEE(old), Segments: make([]reloc.Segment, 65)}
+			s[reloc.PlanStream] = reloc.AppendPlan(nil, p)
+		},
 		"empty blocks": func(s *[reloc.Streams][]byte) {
 			s[reloc.NewStream], s[reloc.SeekStream], s[reloc.SizeStream] = []byte{1, 0}, []byte{0}, []byte{0}
 		},
@@ -201,6 +218,59 @@ func TestBombs(t *testing.T) {
 		change(&s)
 		var format *reloc.FormatError
 		require.ErrorAs(t, tryPatch(t, old, 1000, s), &format, name)
+	}
+}
+
+// The table follows from signed numbers, but not from checked ones.
+func TestFindTableIsBounded(t *testing.T) {
+	functab := binary.LittleEndian.AppendUint32(make([]byte, 16*8), 0xffffffff)
+	require.Empty(t, reloc.FindTable(functab, 1<<20))
+	require.Len(t, reloc.FindTable(binary.LittleEndian.AppendUint32(make([]byte, 16*8), 4097), 1<<20), 2*4+17)
+	require.Empty(t, reloc.FindTable(nil, 1<<20))
+}
+
+// A real program, whose tables are there, with a plan that is not quite the right one.
+func TestHostileProgram(t *testing.T) {
+	old, next := buildPair(t, "linux", "amd64", "-ldflags=-s -w")
+	d := newDiff(old, next)
+	_, err := d.make(t.Context())
+	require.NoError(t, err)
+	d.oldImage.restore()
+	d.nextImage.restore()
+	good := d.streams()
+	require.NoError(t, tryPatch(t, old, int64(len(next)), good))
+	r := rand.New(rand.NewPCG(13, 14))
+	for range 250 {
+		p := *d.plan
+		p.Bases, p.Segments, p.Regions = slices.Clone(p.Bases), slices.Clone(p.Segments), slices.Clone(p.Regions)
+		for range 1 + r.IntN(2) {
+			g := &p.Regions[r.IntN(len(p.Regions))]
+			g.Param = slices.Clone(g.Param)
+			small := []uint64{0, 1, 2, 7, 16, ^uint64(0)}[r.IntN(6)]
+			switch r.IntN(8) {
+			case 0:
+				p.Bases = p.Bases[:r.IntN(len(p.Bases))]
+			case 1:
+				g.Size = r.Uint64N(g.Size + 1)
+			case 2:
+				g.Off += small
+			case 3:
+				p.Segments = p.Segments[:r.IntN(len(p.Segments))]
+			case 4:
+				g.Kind = reloc.Kind(1 + r.IntN(10))
+			default:
+				if len(g.Param) > 0 {
+					if i := r.IntN(len(g.Param)); r.IntN(2) == 0 {
+						g.Param[i] = small
+					} else {
+						g.Param[i] = r.Uint64N(g.Param[i] + 1)
+					}
+				}
+			}
+		}
+		s := good
+		s[reloc.PlanStream] = reloc.AppendPlan(nil, &p)
+		_ = tryPatch(t, old, int64(len(next)), s)
 	}
 }
 
