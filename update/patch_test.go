@@ -88,7 +88,7 @@ func eachLayout(t *testing.T, versions []string, patches func(raw bool) []madePa
 				}
 				v.publishPatches(versions[len(versions)-1], patches(raw)...)
 				c := &patchCase{layout: l, raw: raw, source: watching(v.dir)}
-				c.machine = l.installLarge(t, v, func(cfg *update.Config) { cfg.Source = c.source })
+				c.machine = l.installLarge(t, v, func(cfg *update.Config) { cfg.Source, cfg.Download.Tries = c.source, 1 })
 				test(t, c)
 			})
 		}
@@ -523,8 +523,10 @@ func TestPatchAfterNetworkFailure(t *testing.T) {
 		u := p.start()
 		up := check(t, u).Update
 		broken := errors.New("no route to host")
+		left := int64(100) // then the line is dead
 		p.source.spoil = func(_ string, r io.Reader) (io.Reader, error) {
-			return io.MultiReader(io.LimitReader(r, 100), failingReader{broken}), nil
+			defer func() { left = 0 }()
+			return io.MultiReader(io.LimitReader(r, left), failingReader{broken}), nil
 		}
 		require.ErrorIs(t, u.Stage(t.Context(), up, nil), broken)
 		require.Equal(t, int64(100), p.source.read[patch.SHA256])

@@ -58,7 +58,7 @@ func create(ctx context.Context, oldName, newName, patch string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }()
 	oldFiles, from, err := unpack(ctx, oldName, temp)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func unpack(ctx context.Context, name, temp string) ([]channel.File, *diff.Conte
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	a.Length = size
 	c, err := diff.Unpack(ctx, a, f, temp)
 	return files, c, err
@@ -115,7 +115,7 @@ func list(name string) ([]channel.File, error) {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		hash := sha256.New()
 		n, err := io.Copy(hash, f)
 		if err != nil {
@@ -173,7 +173,7 @@ func apply(ctx context.Context, oldName, patch, result string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	body := io.NewSectionReader(f, 0, size)
 
 	place := func(root string, file channel.File) string { return filepath.Join(root, filepath.FromSlash(file.Path)) }
@@ -226,7 +226,7 @@ func write(ctx context.Context, name string, p delta.Patch, bases []string, have
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		p.Bases = append(p.Bases, io.NewSectionReader(f, 0, size))
 	}
 	out, err := os.Create(name)
@@ -242,7 +242,7 @@ func copyFile(to, from string) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	out, err := os.Create(to)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func (s *scanner) goFuncs(data func(index int, off uint32)) {
 }
 
 // goData finds the names and lines of functions in inline trees, and where stack objects have their pointers. They are in
-// go:func.*, the region, each up to the next data of a function.
+// the region, Go's go:func.*, each up to the next data of a function.
 func (s *scanner) goData() {
 	p := s.region.Param
 	var trees, objects, all []uint32
