@@ -72,7 +72,10 @@ func Apply(ctx context.Context, w io.Writer, p Patch) error {
 	case channel.ZstdPrefix:
 		err = a.zstdPrefix(body, bases, p)
 	case channel.Reloc:
-		err = reloc.Apply(a, bases[0], bases[0].Size(), body, body.Size(), p.Length)
+		err = reloc.Apply(a, bases[0], bases[0].Size(), body, body.Size(), p.Length, p.Memory)
+		if m := (*reloc.MemoryError)(nil); errors.As(err, &m) {
+			err = &MemoryError{m.Need, m.Limit}
+		}
 	}
 	if err == nil && a.left > 0 {
 		err = fmt.Errorf("it ends %d bytes early", a.left)

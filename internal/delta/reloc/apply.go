@@ -11,9 +11,10 @@ import (
 // Whether it is the right one is for the caller to tell, by its hash; for an old file other than the one the patch was
 // made for, the error satisfies errors.Is(err, ErrBase), unless their CRC-32 are the same.
 //
-// Memory: of a program, the whole old file and 8 bytes for each of its references; of any other file, a few hundred
-// kilobytes and 24 bytes a block, of which the new file has one for every 8 bytes at most. Errors: [*FormatError], those of old, patch and w.
-func Apply(w io.Writer, old io.ReaderAt, oldSize int64, patch io.ReaderAt, patchSize, length int64) error {
+// Memory, in bytes, is what the old file of a program and its references may take: 16 bytes each, of which there may be one for
+// every four bytes. Any other file takes nothing of it. Besides, blocks take 48 bytes each (for every four bytes of the new file there may be
+// one), and the streams' windows a few megabytes. Errors: [*FormatError], [*MemoryError], those of old, patch and w.
+func Apply(w io.Writer, old io.ReaderAt, oldSize int64, patch io.ReaderAt, patchSize, length, memory int64) error {
 	in, err := open(patch, patchSize)
 	if err != nil {
 		return err
@@ -28,17 +29,18 @@ func Apply(w io.Writer, old io.ReaderAt, oldSize int64, patch io.ReaderAt, patch
 	if plan.NewSize != uint64(length) {
 		return damaged("it makes %d bytes, not %d", plan.NewSize, length)
 	}
-	a := &applier{in: in, plan: plan, old: old, out: w, refs: new(Refs)}
+	a := &applier{in: in, plan: plan, old: old, memory: memory, out: w, refs: new(Refs)}
 	return a.run()
 }
 
 type applier struct {
-	in    [Streams]*stream
-	plan  *Plan
-	old   io.ReaderAt
-	image []byte // the old file, if the plan has regions
-	out   io.Writer
-	fill  []filler
+	in     [Streams]*stream
+	plan   *Plan
+	old    io.ReaderAt
+	memory int64
+	image  []byte // the old file, if the plan has regions
+	out    io.Writer
+	fill   []filler
 
 	blocks  []Block
 	refs    *Refs
@@ -94,6 +96,9 @@ func (a *applier) readOld() error {
 		if a.plan.OldSize > MaxImage {
 			return damaged("an image of %d bytes is larger than %d", a.plan.OldSize, MaxImage)
 		}
+		if int64(a.plan.OldSize) > a.memory {
+			return &MemoryError{int64(a.plan.OldSize), a.memory}
+		}
 		a.image = make([]byte, a.plan.OldSize)
 		if _, err := io.ReadFull(r, a.image); err != nil {
 			return err
@@ -113,7 +118,12 @@ func (a *applier) readOld() error {
 		clear(a.image[r.Off : r.Off+r.Size])
 	}
 	var err error
-	if a.refs, err = a.plan.Refs(a.image); err != nil {
+	a.refs, err = a.plan.refs(a.image, a.memory-int64(a.plan.OldSize))
+	var memory *MemoryError
+	if errors.As(err, &memory) {
+		return &MemoryError{memory.Need + int64(a.plan.OldSize), a.memory}
+	}
+	if err != nil {
 		return &FormatError{err}
 	}
 	return nil

@@ -49,6 +49,13 @@ type FormatError struct{ Err error }
 func (e *FormatError) Error() string { return "reloc/1: " + e.Err.Error() }
 func (e *FormatError) Unwrap() error { return e.Err }
 
+// A MemoryError says that a patch takes more memory than it may, in bytes.
+type MemoryError struct{ Need, Limit int64 }
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("reloc/1: applying it takes %d bytes of memory, %d are allowed", e.Need, e.Limit)
+}
+
 // ErrBase says that a patch is for another old file.
 var ErrBase = errors.New("the patch was made for another old file")
 

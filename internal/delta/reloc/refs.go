@@ -3,6 +3,7 @@ package reloc
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 )
 
 var le = binary.LittleEndian
@@ -158,7 +159,12 @@ func pageShift(x uint32) uint {
 var errRegion = errors.New("a region, or what it refers to, is outside of the file")
 
 // Refs finds the references in the old file, b.
-func (p *Plan) Refs(b []byte) (*Refs, error) {
+func (p *Plan) Refs(b []byte) (*Refs, error) { return p.refs(b, math.MaxInt64) }
+
+// refBytes is what a reference takes while they are collected.
+const refBytes = 16
+
+func (p *Plan) refs(b []byte, memory int64) (*Refs, error) {
 	counts := make([]int, len(p.Regions))
 	total := 0
 	for i, r := range p.Regions {
@@ -167,6 +173,9 @@ func (p *Plan) Refs(b []byte) (*Refs, error) {
 			return nil, err
 		}
 		counts[i], total = s.count, total+s.count
+	}
+	if need := int64(total) * refBytes; need > memory {
+		return nil, &MemoryError{need, memory}
 	}
 	all := &Refs{List: make([]Ref, 0, total)} // it may have as many elements as b has bytes: no copy is made of it
 	for i, r := range p.Regions {

@@ -22,7 +22,7 @@ import (
 func apply(t *testing.T, old, patch, next []byte) {
 	t.Helper()
 	var out bytes.Buffer
-	require.NoError(t, reloc.Apply(&out, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(len(next))))
+	require.NoError(t, reloc.Apply(&out, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(len(next)), 1<<30))
 	require.True(t, bytes.Equal(next, out.Bytes()))
 }
 
@@ -135,7 +135,7 @@ func TestPrograms(t *testing.T) {
 			require.Less(t, len(patch)*want, len(other))
 			again := create(t, old, next)
 			require.True(t, bytes.Equal(patch, again), "the same input gives the same patch")
-			err = reloc.Apply(io.Discard, bytes.NewReader(next), int64(len(next)), bytes.NewReader(patch), int64(len(patch)), int64(len(next)))
+			err = reloc.Apply(io.Discard, bytes.NewReader(next), int64(len(next)), bytes.NewReader(patch), int64(len(patch)), int64(len(next)), 1<<30)
 			require.ErrorIs(t, err, reloc.ErrBase)
 		})
 	}
@@ -196,6 +196,22 @@ func TestBytes(t *testing.T) {
 			require.LessOrEqual(t, len(patch), c.most)
 		})
 	}
+}
+
+// What applying takes at most is told, and kept to.
+func TestMemory(t *testing.T) {
+	old, next := buildPair(t, "linux", "amd64", "-ldflags=-s -w")
+	patch, memory, err := Create(t.Context(), old, next)
+	require.NoError(t, err)
+	try := func(memory int64) error {
+		return reloc.Apply(io.Discard, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(len(next)), memory)
+	}
+	require.NoError(t, try(memory))
+	var over *reloc.MemoryError
+	require.ErrorAs(t, try(int64(len(old))-1), &over)
+	require.ErrorAs(t, try(int64(len(old))+1<<20), &over)
+	require.ErrorAs(t, try(over.Need-1), &over)
+	require.NoError(t, try(over.Need))
 }
 
 // Whatever is edited comes back.
@@ -271,7 +287,7 @@ func BenchmarkApply(b *testing.B) {
 	b.SetBytes(int64(len(next)))
 	b.ReportAllocs()
 	for b.Loop() {
-		require.NoError(b, reloc.Apply(io.Discard, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(len(next))))
+		require.NoError(b, reloc.Apply(io.Discard, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(len(next)), 1<<30))
 	}
 }
 

@@ -45,7 +45,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 func tryPatch(t *testing.T, old []byte, length int64, streams [reloc.Streams][]byte) error {
 	patch := pack(streams)
 	out := &bounded{t, length}
-	err := reloc.Apply(out, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), length)
+	err := reloc.Apply(out, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), length, 1<<30)
 	if err == nil {
 		require.Zero(t, out.left)
 	}
@@ -161,7 +161,7 @@ func TestRefused(t *testing.T) {
 	old, next := bytes.Repeat([]byte("some text. "), 300), bytes.Repeat([]byte("some text? "), 310)
 	patch := create(t, old, next)
 	err := func(old, patch []byte, length int) error {
-		return reloc.Apply(io.Discard, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(length))
+		return reloc.Apply(io.Discard, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(length), 1<<30)
 	}
 	require.NoError(t, err(old, patch, len(next)))
 	other := bytes.Clone(old)
@@ -301,7 +301,7 @@ func TestLargeFile(t *testing.T) {
 	s[reloc.LiteralStream], s[reloc.ExtraStream] = []byte{7}, []byte("new")
 	patch := pack(s)
 	var out tail
-	require.NoError(t, reloc.Apply(&out, zeros{}, size, bytes.NewReader(patch), int64(len(patch)), size+3))
+	require.NoError(t, reloc.Apply(&out, zeros{}, size, bytes.NewReader(patch), int64(len(patch)), size+3, 1<<30))
 	require.Equal(t, int64(size+3), out.n)
 	require.Equal(t, byte(7), out.last)
 }
