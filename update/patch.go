@@ -50,7 +50,18 @@ func (u *Updater) stagePatched(ctx context.Context, up *Update, into string, pro
 	if err != nil {
 		return Staged{}, err
 	}
-	return u.applyPatches(ctx, up, b, route, files, into, progress)
+	st, err := u.applyPatches(ctx, up, b, route, files, into, progress)
+	if err == nil {
+		u.log.Info("made of patches", "to", up.Release.Version, "patches", len(route), "bytes", bytesOf(route), "whole", up.Artifact.Length)
+	}
+	return st, err
+}
+
+func bytesOf(route []channel.Patch) (n int64) {
+	for _, p := range route {
+		n += p.Length
+	}
+	return n
 }
 
 // mayPatch reports whether patches are thought of at all.
@@ -97,10 +108,7 @@ func (u *Updater) foreseePatches(ctx context.Context, j *journal, up *Update) {
 		q.Program = files[0].SHA256
 	}
 	if steps, found := list.Route(q); found {
-		up.steps, up.Download = append([]channel.Patch{}, steps...), 0
-		for _, p := range steps {
-			up.Download += p.Length
-		}
+		up.steps, up.Download = append([]channel.Patch{}, steps...), bytesOf(steps)
 	}
 }
 
@@ -211,10 +219,7 @@ func (b base) lacks(signed tree, wanted []channel.File) error {
 
 // downloadPatches fetches all patches of a way, and opens them. Those that are open are returned with an error, too.
 func (u *Updater) downloadPatches(ctx context.Context, route []channel.Patch, progress func(Progress)) (files []disk.File, err error) {
-	var before, total int64
-	for _, p := range route {
-		total += p.Length
-	}
+	before, total := int64(0), bytesOf(route)
 	for i := range route {
 		p := &route[i]
 		path, err := u.downloadBlob(ctx, p.Blob, func(done int64) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
@@ -181,11 +182,11 @@ func (s *story) release(version string, flags ...string) error {
 }
 
 func (s *story) publishRelease(version, program string, flags ...string) error {
-	return s.publish(append([]string{"release", "--version", version, "--artifact", s.on.goos + "/" + s.on.goarch + "=" + program}, flags...)...)
+	return s.publish(append([]string{"release", "--version", version, "--artifact", s.on.goos + "/" + s.on.goarch + "=" + program, "--patches-from", "1"}, flags...)...)
 }
 
-// releaseTampered publishes a version of which one byte is changed in the repository, as somebody would who has the
-// server but not the keys. It is on hold until the byte is changed.
+// releaseTampered publishes a version, of which one byte is changed in the repository, as somebody would who has the
+// server but not the keys: in the program, and in every patch. It is on hold until then.
 func (s *story) releaseTampered(version string) (artifact string, err error) {
 	program, err := s.buildNotes(version)
 	if err != nil {
@@ -198,13 +199,26 @@ func (s *story) releaseTampered(version string) (artifact string, err error) {
 	if err != nil {
 		return "", err
 	}
-	artifact = s.path("updates", "blobs", "sha256", hash(data)[:2], hash(data))
-	data[len(data)/2] ^= 1
-	s.say("  (one byte of the artifact is changed on the server)")
-	if err := os.WriteFile(artifact, data, 0o644); err != nil {
+	s.say("  (one byte of every artifact and every patch is changed on the server)")
+	err = filepath.WalkDir(s.path("updates", "blobs"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return changeByte(path)
+	})
+	if err != nil {
 		return "", err
 	}
-	return artifact, s.publish("offer", version)
+	return hash(data), s.publish("offer", version)
+}
+
+func changeByte(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	data[len(data)/2] ^= 1
+	return os.WriteFile(path, data, 0o644)
 }
 
 // forgeTimestamp changes what a client reads first: its version number is raised, so that the forgery looks new.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -79,6 +78,7 @@ func (s *story) withLicence() error {
 	}
 	return errors.Join(
 		s.expect("notes has replaced itself by 1.1.0 and restarted", func(st status) bool { return st.Version == "1.1.0" }),
+		s.expectLog("what it has downloaded was a patch", "made of patches", "to=1.1.0"),
 		s.expect("the new version ran well and is confirmed; up to date", func(st status) bool { return st.Outcome == "up_to_date" }),
 	)
 }
@@ -138,7 +138,7 @@ func (s *story) tamperedMirror() error {
 	if err != nil {
 		return err
 	}
-	err = s.expectLog("1.2.2 with one byte changed is refused", "does not verify", filepath.Base(artifact))
+	err = s.expectLog("1.2.2 with one byte changed is refused", "does not verify", artifact)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,14 @@ func create(t *testing.T, old, next []byte) []byte {
 	return patch
 }
 
+// rounds is how often something random is tried: under the race detector a few times do.
+func rounds(n int) int {
+	if testing.Short() {
+		return n/8 + 1
+	}
+	return n
+}
+
 const programSource = `package main
 
 import (
@@ -116,7 +124,7 @@ func TestPrograms(t *testing.T) {
 		{"linux", "amd64", []string{"-ldflags=-compressdwarf=false"}},
 		{"linux", "amd64", []string{"-ldflags=-s -w", "-buildmode=pie"}},
 	} {
-		if testing.Short() && c.arch+c.os != "amd64linux" {
+		if testing.Short() && (c.arch+c.os != "amd64linux" || c.flags[len(c.flags)-1] != "-ldflags=-s -w") {
 			continue // it takes a standard library each
 		}
 		t.Run(c.os+"/"+c.arch+strings.Join(c.flags, ""), func(t *testing.T) {
@@ -145,7 +153,7 @@ func TestPrograms(t *testing.T) {
 func TestDamagedPrograms(t *testing.T) {
 	old, next := buildPair(t, "linux", "amd64", "-ldflags=-s -w")
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 6 {
+	for range rounds(6) {
 		a := bytes.Clone(old)
 		for range 20 { // also in headers and tables
 			at := r.IntN(len(a))
@@ -217,7 +225,7 @@ func TestMemory(t *testing.T) {
 // Whatever is edited comes back.
 func TestEdits(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	for range 300 {
+	for range rounds(120) {
 		old := make([]byte, r.IntN(3000))
 		for i := range old {
 			old[i] = byte(r.Uint32() % 5)
