@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/fairlead-dev/fairlead/channel"
 	"time"
 
 	"github.com/fairlead-dev/fairlead/internal/disk"
@@ -174,7 +177,7 @@ func (u *Updater) freshFolder(up *Update) (string, error) {
 	if err := disk.MkdirAll(u.disk, u.path(stagingName), 0o700); err != nil {
 		return "", &StateError{u.path(stagingName), err}
 	}
-	u.clearStaging(up.parts())
+	u.clearStaging(up.goesOnWith)
 	if err := u.keepReserve(); err != nil {
 		return "", err
 	}
@@ -206,7 +209,12 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 		if err != nil {
 			return st, &StateError{folder, err}
 		}
+		var source *SourceError
+		if !errors.As(failed, &source) {
+			u.dropPatches(up, failed) // the whole may need their space
+		}
 		if err := u.checkSpace(up.Artifact, nil); err != nil {
+			u.rememberPatch(ctx, up, failed, err)
 			return st, err
 		}
 	}
@@ -242,15 +250,16 @@ func (u *Updater) stageWhole(ctx context.Context, up *Update, folder string, pro
 
 const partSuffix = ".part"
 
-// parts are the names of downloads that an update can go on with.
-func (up *Update) parts() map[string]bool {
-	names := map[string]bool{up.Artifact.SHA256 + partSuffix: true}
-	if up.patches != nil {
-		for _, p := range up.patches.Patches {
-			names[p.SHA256+partSuffix] = true
-		}
+// goesOnWith reports whether a file is a download that this update may go on with: any, while its patches are not known.
+func (up *Update) goesOnWith(name string) bool {
+	sum, part := strings.CutSuffix(name, partSuffix)
+	switch {
+	case !part || sum == up.Artifact.SHA256:
+		return part
+	case up.patches == nil:
+		return up.Release.Patches != nil
 	}
-	return names
+	return slices.ContainsFunc(up.patches.Patches, func(p channel.Patch) bool { return p.SHA256 == sum })
 }
 
 // badRelease marks a failure of the release itself: its bytes are what was signed, and they do not work here.
@@ -273,7 +282,7 @@ func (u *Updater) openPart(path string) (disk.File, error) {
 
 // clearStaging removes what earlier attempts left in the staging folder, but for keep, their checkpoints, and what the
 // journal names.
-func (u *Updater) clearStaging(keep map[string]bool) {
+func (u *Updater) clearStaging(keep func(name string) bool) {
 	named := ""
 	if j, err := u.readJournal(); err == nil && j.Staged != nil {
 		named = j.Folder
@@ -281,7 +290,7 @@ func (u *Updater) clearStaging(keep map[string]bool) {
 	entries, _ := u.disk.ReadDir(u.path(stagingName))
 	for _, e := range entries {
 		download := strings.TrimSuffix(strings.TrimSuffix(e.Name(), keptSuffix), nowSuffix)
-		if !keep[download] && e.Name() != named {
+		if !keep(download) && e.Name() != named {
 			_ = u.disk.RemoveAll(u.path(stagingName, e.Name()))
 		}
 	}

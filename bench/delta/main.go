@@ -186,34 +186,37 @@ func apply(ctx context.Context, oldName, patch, result string) error {
 	for _, file := range k.Old {
 		have[file.SHA256] = place(oldName, file)
 	}
-	made := map[string]func(name string) error{}
+	at := map[string]string{} // SHA-256 → where the new file is
+	for _, file := range k.New {
+		at[file.SHA256] = place(result, file)
+		if err := os.MkdirAll(filepath.Dir(at[file.SHA256]), 0o755); err != nil {
+			return err
+		}
+	}
 	if k.Format == channel.Tree {
 		tree, err := delta.OpenTree(body)
 		if err != nil {
 			return err
 		}
-		for _, t := range tree.Files {
-			made[t.SHA256] = func(name string) error {
-				return write(ctx, name, delta.Patch{Format: t.Format, Body: tree.Part(t), Length: t.Length, Memory: k.Memory}, t.Bases, have)
+		for _, t := range tree.Files { // one may be a base of those behind it
+			err := write(ctx, at[t.SHA256], delta.Patch{Format: t.Format, Body: tree.Part(t), Length: t.Length, Memory: k.Memory}, t.Bases, have)
+			if err != nil {
+				return err
 			}
+			have[t.SHA256] = at[t.SHA256]
 		}
 	} else {
-		made[k.New[0].SHA256] = func(name string) error {
-			return write(ctx, name, delta.Patch{Format: k.Format, Body: body, Length: k.New[0].Length, Memory: k.Memory}, []string{k.Old[0].SHA256}, have)
-		}
-	}
-	for _, file := range k.New {
-		name := place(result, file)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		err := write(ctx, result, delta.Patch{Format: k.Format, Body: body, Length: k.New[0].Length, Memory: k.Memory}, []string{k.Old[0].SHA256}, have)
+		if err != nil {
 			return err
 		}
-		if makeIt, ok := made[file.SHA256]; ok {
-			err = makeIt(name)
-		} else {
-			err = copyFile(name, have[file.SHA256])
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", file.Path, err)
+		have[k.New[0].SHA256] = result
+	}
+	for _, file := range k.New {
+		if name := place(result, file); name != have[file.SHA256] {
+			if err := copyFile(name, have[file.SHA256]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
