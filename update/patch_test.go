@@ -539,6 +539,26 @@ func TestPatchAfterNetworkFailure(t *testing.T) {
 	})
 }
 
+// The list of patches may come later than the check: what there is of a patch is kept for it.
+func TestPatchListIsLate(t *testing.T) {
+	eachLayout(t, []string{"1.0.0", "1.1.0"}, direct(t), func(t *testing.T, p *patchCase) {
+		patch := direct(t)(p.raw)[0]
+		up := check(t, p.start()).Update
+		broken, left := errors.New("no route to host"), int64(100)
+		p.source.spoil = func(_ string, r io.Reader) (io.Reader, error) {
+			defer func() { left = 0 }()
+			return io.MultiReader(io.LimitReader(r, left), failingReader{broken}), nil
+		}
+		require.ErrorIs(t, p.start().Stage(t.Context(), up, nil), broken)
+		u := p.start()
+		up = check(t, u).Update // without the list
+		p.source.spoil = nil
+		require.NoError(t, u.Stage(t.Context(), up, nil))
+		require.Zero(t, p.source.read[up.Artifact.SHA256])
+		require.Equal(t, patch.Length, p.source.read[patch.SHA256], "and the download goes on where it was")
+	})
+}
+
 // Whoever cancels wants nothing more: no whole download, and nothing is held against the patch.
 func TestPatchCancelled(t *testing.T) {
 	for _, step := range []update.Step{update.Downloading, update.Patching} {
