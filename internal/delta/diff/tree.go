@@ -42,6 +42,15 @@ func createTree(ctx context.Context, old, next *Content, limits Limits) (*Patch,
 	var parts []*part
 	var memory int64
 	for _, f := range missing {
+		if wholeNeeds(f.Length) > limits.Memory {
+			p, err := streamed(ctx, next, f.Blob, limits)
+			if err != nil {
+				return nil, err
+			}
+			memory = max(memory, p.memory)
+			parts = append(parts, p)
+			continue
+		}
 		data, err := next.read(f.SHA256)
 		if err != nil {
 			return nil, err
