@@ -2,9 +2,9 @@
 // package channel the lists of patches.
 //
 // A patch is believed in nothing. Callers know from elsewhere what is to come out (a signed length and SHA-256) and
-// compare; this package promises that a hostile patch costs no more than the time that so many bytes take, the memory
-// that was allowed, and nothing on disk beyond the length that was asked for. It reads bases and patch through
-// io.ReaderAt, writes in order, and knows no files.
+// compare; this package promises that a hostile patch costs no more than a time that is in proportion to the files' lengths, the
+// memory that was allowed (and of reloc/1 up to 16 MiB for each of ten streams), and nothing on disk beyond the length that was
+// asked for. It reads bases and patch through io.ReaderAt, writes in order, and knows no files.
 package delta
 
 import (

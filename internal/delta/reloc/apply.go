@@ -11,9 +11,9 @@ import (
 // Whether it is the right one is for the caller to tell, by its hash; for an old file other than the one the patch was
 // made for, the error satisfies errors.Is(err, ErrBase), unless their CRC-32 are the same.
 //
-// Memory, in bytes, is what the old file of a program and its references may take: 16 bytes each, of which there may be one for
-// every four bytes. Any other file takes nothing of it. Besides, blocks take 48 bytes each (for every four bytes of the new file there may be
-// one), and the streams' windows a few megabytes. Errors: [*FormatError], [*MemoryError], those of old, patch and w.
+// Memory bounds, in bytes, what grows with the files: of a program the old file, its references, and what is filled in;
+// blocks and runs of any file. Besides there are the streams' windows, of 16 MiB each at most, and small buffers. Errors:
+// [*FormatError], [*MemoryError], those of old, patch and w.
 func Apply(w io.Writer, old io.ReaderAt, oldSize int64, patch io.ReaderAt, patchSize, length, memory int64) error {
 	in, err := open(patch, patchSize)
 	if err != nil {
@@ -38,6 +38,7 @@ type applier struct {
 	plan   *Plan
 	old    io.ReaderAt
 	memory int64
+	taken  int64
 	image  []byte // the old file, if the plan has regions
 	out    io.Writer
 	fill   []filler
@@ -96,8 +97,8 @@ func (a *applier) readOld() error {
 		if a.plan.OldSize > MaxImage {
 			return damaged("an image of %d bytes is larger than %d", a.plan.OldSize, MaxImage)
 		}
-		if int64(a.plan.OldSize) > a.memory {
-			return &MemoryError{int64(a.plan.OldSize), a.memory}
+		if err := a.take(a.plan.OldSize); err != nil {
+			return err
 		}
 		a.image = make([]byte, a.plan.OldSize)
 		if _, err := io.ReadFull(r, a.image); err != nil {
@@ -118,20 +119,36 @@ func (a *applier) readOld() error {
 		clear(a.image[r.Off : r.Off+r.Size])
 	}
 	var err error
-	a.refs, err = a.plan.refs(a.image, a.memory-int64(a.plan.OldSize))
+	a.refs, err = a.plan.refs(a.image, a.memory-a.taken)
 	var memory *MemoryError
 	if errors.As(err, &memory) {
-		return &MemoryError{memory.Need + int64(a.plan.OldSize), a.memory}
+		return a.take(uint64(memory.Need))
 	}
-	if err != nil {
-		return &FormatError{err}
+	if err == nil {
+		return a.take(uint64(a.refs.Bytes))
+	}
+	return &FormatError{err}
+}
+
+// take counts memory.
+func (a *applier) take(n uint64) error {
+	if a.taken += int64(n); a.taken > a.memory {
+		return &MemoryError{a.taken, a.memory}
 	}
 	return nil
 }
 
+const (
+	blockBytes = 48 // a block, in two orders
+	runBytes   = 16
+)
+
 func (a *applier) readBlocks() error {
 	fresh, seeks, sizes := a.in[NewStream], a.in[SeekStream], a.in[SizeStream]
 	n := fresh.count(a.plan.NewSize/minBlock + 1)
+	if err := a.take(uint64(n) * blockBytes); err != nil {
+		return err
+	}
 	a.blocks = make([]Block, 0, min(n, 1<<16))
 	var old, at uint64
 	for range n {
@@ -162,6 +179,9 @@ func endOf(all ...*stream) error {
 func (a *applier) readRuns() error {
 	targets, shifts := a.in[TargetStream], a.in[ShiftStream]
 	n := targets.count(a.plan.OldSize/minRun + 1)
+	if err := a.take(uint64(n) * runBytes); err != nil {
+		return err
+	}
 	runs := make([]Run, 0, min(n, 1<<16))
 	var r Run
 	for range n {

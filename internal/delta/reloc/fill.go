@@ -17,12 +17,19 @@ func (a *applier) fillers() error {
 		if f.Count == 0 || f.Count > maxFunction || f.Off < size || f.Functab > f.Off-size {
 			return damaged("a table for finding functions does not stand behind that of functions")
 		}
-		a.fill = append(a.fill, &findTab{FindTab: f, limit: a.plan.NewSize})
+		limit := a.plan.NewSize/64 + 1024 // one of a program is much smaller
+		if err := a.take(size + limit); err != nil {
+			return err
+		}
+		a.fill = append(a.fill, &findTab{FindTab: f, limit: limit})
 	}
 	// Pages are hashed as they will be: when all else has been filled in.
 	for _, h := range a.plan.Hashes {
-		if h.Off < h.Limit {
-			return damaged("page hashes do not stand behind the pages")
+		if h.Off < h.Limit || h.Off > a.plan.NewSize || h.PageBits < minPage {
+			return damaged("page hashes do not stand behind the pages, or of too many")
+		}
+		if err := a.take(h.Limit >> h.PageBits * sha256.Size); err != nil {
+			return err
 		}
 		a.fill = append(a.fill, &pageHasher{PageHashes: h, hash: sha256.New()})
 	}

@@ -39,8 +39,11 @@ const (
 	maxRegions  = 1024
 	maxFunction = 1 << 22 // in a table of functions
 	maxParams   = 64
-	minBlock    = 4 // bytes of a new file for each block, on average
-	minRun      = 8 // bytes of an old file for each run, on average
+	maxFilled   = 16 // page hashes, and find tables
+	minPage     = 10 // bits
+	maxOverlap  = 8  // times the old file: all regions together
+	minBlock    = 4  // bytes of a new file for each block, on average
+	minRun      = 8  // bytes of an old file for each run, on average
 )
 
 // A FormatError says that a patch is not one of this format, or not one for this old file.
@@ -240,11 +243,11 @@ func (s *stream) plan() (*Plan, error) {
 	for i := range p.Blanks {
 		p.Blanks[i] = Range{s.uint(), s.uint()}
 	}
-	p.Hashes = make([]PageHashes, s.count(maxRegions))
+	p.Hashes = make([]PageHashes, s.count(maxFilled))
 	for i := range p.Hashes {
 		p.Hashes[i] = PageHashes{s.uint(), s.uint(), uint8(s.count(30))}
 	}
-	p.FindTabs = make([]FindTab, s.count(maxRegions))
+	p.FindTabs = make([]FindTab, s.count(maxFilled))
 	for i := range p.FindTabs {
 		p.FindTabs[i] = FindTab{s.uint(), s.uint(), s.uint()}
 	}

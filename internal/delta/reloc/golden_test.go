@@ -33,7 +33,7 @@ func TestGolden(t *testing.T) {
 			require.NoError(t, err)
 			apply := func(old []byte) ([]byte, error) {
 				var out bytes.Buffer
-				err := Apply(&out, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), length)
+				err := Apply(&out, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), length, 1<<30)
 				return out.Bytes(), err
 			}
 			next, err := apply(old)
@@ -77,7 +77,7 @@ func forms(t *testing.T, plan *Plan, old []byte, in [Streams]*stream, kinds map[
 		require.NoError(t, err)
 		kinds[r.Kind] = kinds[r.Kind] || len(refs.List) > 0
 	}
-	a := &applier{in: in, plan: plan}
+	a := &applier{in: in, plan: plan, memory: 1 << 30}
 	require.NoError(t, a.readBlocks())
 	a.where = NewMap(plan, a.blocks)
 	require.NoError(t, a.readRuns())

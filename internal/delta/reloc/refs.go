@@ -28,6 +28,7 @@ const maxArg = 1<<24 - 1
 type Refs struct {
 	List  []Ref // in order, none overlaps another
 	Steps []Step
+	Bytes int64 // that they take while they are collected
 }
 
 // A Step is one from a line to another, as a table of lines tells it.
@@ -161,23 +162,30 @@ var errRegion = errors.New("a region, or what it refers to, is outside of the fi
 // Refs finds the references in the old file, b.
 func (p *Plan) Refs(b []byte) (*Refs, error) { return p.refs(b, math.MaxInt64) }
 
-// refBytes is what a reference takes while they are collected.
+// refBytes is what a reference, or a step, takes while they are collected.
 const refBytes = 16
 
 func (p *Plan) refs(b []byte, memory int64) (*Refs, error) {
+	if p.overlap() {
+		return nil, errors.New("its regions overlap too often")
+	}
+	all := new(Refs)
 	counts := make([]int, len(p.Regions))
-	total := 0
+	total, steps := 0, 0
 	for i, r := range p.Regions {
 		s := scanner{plan: p, b: b, region: r, counting: true}
 		if err := s.scan(); err != nil {
 			return nil, err
 		}
 		counts[i], total = s.count, total+s.count
+		if r.Kind == GoLines {
+			steps += s.count
+		}
 	}
-	if need := int64(total) * refBytes; need > memory {
-		return nil, &MemoryError{need, memory}
+	if all.Bytes = int64(total+steps) * refBytes; all.Bytes > memory {
+		return nil, &MemoryError{all.Bytes, memory}
 	}
-	all := &Refs{List: make([]Ref, 0, total)} // it may have as many elements as b has bytes: no copy is made of it
+	all.List, all.Steps = make([]Ref, 0, total), make([]Step, 0, steps) // these are large: no copy is made of them
 	for i, r := range p.Regions {
 		s := scanner{plan: p, b: b, region: r, refs: make([]Ref, 0, counts[i]), steps: all.Steps}
 		if err := s.scan(); err != nil {
@@ -186,6 +194,26 @@ func (p *Plan) refs(b []byte, memory int64) (*Refs, error) {
 		all.List, all.Steps = merge(all.List, s.refs), s.steps
 	}
 	return all, nil
+}
+
+// overlap reports whether all regions together are too large: then the old file would be read too often.
+func (p *Plan) overlap() bool {
+	var sum uint64
+	add := func(sizes ...uint64) {
+		for _, n := range sizes {
+			sum += min(n, p.OldSize)
+		}
+	}
+	for _, r := range p.Regions {
+		add(r.Size)
+		switch {
+		case r.Kind == GoData && len(r.Param) > 1:
+			add(r.Param[1])
+		case r.Kind == GoLines && len(r.Param) > 3:
+			add(r.Param[1], r.Param[3])
+		}
+	}
+	return sum > maxOverlap*p.OldSize
 }
 
 // merge adds to a sorted list, in its place, those of another that overlap none of it.

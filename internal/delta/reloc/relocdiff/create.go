@@ -371,11 +371,17 @@ func compress(b []byte, quality int) []byte {
 	return buf.Bytes()
 }
 
-// memory is what applying takes: the image, its references, blocks and runs, and the windows of the streams.
+// memory is what applying takes: the image, its references, what is filled in, blocks and runs, and the windows of the streams.
 func (d *diff) memory() int64 {
 	n := int64(len(d.blocks))*48 + int64(len(d.runs))*16 + 4<<20
 	if d.isImage() {
-		n += int64(len(d.old)) + int64(len(d.refs.List))*16 + int64(len(d.refs.Steps))*16
+		n += int64(len(d.old)) + d.refs.Bytes
+	}
+	for _, f := range d.plan.FindTabs {
+		n += int64(8*f.Count) + int64(d.plan.NewSize/64) + 2048
+	}
+	for _, h := range d.plan.Hashes {
+		n += int64(h.Limit >> h.PageBits * 32)
 	}
 	for _, s := range d.streams() {
 		n += int64(min(len(s)*2, 1<<24))

@@ -200,7 +200,7 @@ func (im *image) checkGofunc(words []uint64) {
 func (im *image) findTable(words []uint64) {
 	r := im.functabRange
 	functab := im.b[r.Off : r.Off+r.Size]
-	table := reloc.FindTable(functab, uint64(len(im.b)))
+	table := reloc.FindTable(functab, uint64(len(im.b))/64+1024)
 	for _, w := range words {
 		if data := im.at(w); len(table) > 64 && len(data) >= len(table) && bytes.Equal(data[:len(table)], table) && im.off(w) >= r.Off+r.Size {
 			im.clear(im.off(w), uint64(len(table)))

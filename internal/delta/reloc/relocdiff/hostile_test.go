@@ -347,3 +347,41 @@ func FuzzApply(f *testing.F) {
 		_ = tryPatch(t, old, int64(length), [reloc.Streams][]byte{append(head, plan[w+w2+w3:]...), fresh, seeks, sizes, targets, shifts, same, wrong, literals, extra})
 	})
 }
+
+// What a patch has filled in, and how often it has the old file read, is bounded.
+func TestFilledInIsBounded(t *testing.T) {
+	const n = 1 << 20
+	old := make([]byte, n)
+	try := func(change func(*reloc.Plan)) error {
+		p := &reloc.Plan{OldSize: n, NewSize: n, OldCRC: crc32.ChecksumIEEE(old), Segments: []reloc.Segment{{Old: reloc.Place{Size: n}, New: reloc.Place{Size: n}}}}
+		change(p)
+		var s [reloc.Streams][]byte
+		s[reloc.PlanStream] = reloc.AppendPlan(nil, p)
+		s[reloc.NewStream], s[reloc.TargetStream], s[reloc.ExtraStream] = []byte{0}, []byte{0}, old
+		patch := pack(s)
+		return reloc.Apply(io.Discard, bytes.NewReader(old), n, bytes.NewReader(patch), int64(len(patch)), n, 2*n)
+	}
+	require.NoError(t, try(func(*reloc.Plan) {}))
+	hashes := func(count int, bits uint8) func(*reloc.Plan) {
+		return func(p *reloc.Plan) {
+			for range count {
+				p.Hashes = append(p.Hashes, reloc.PageHashes{Off: n, Limit: n, PageBits: bits})
+			}
+		}
+	}
+	regions := func(count int) func(*reloc.Plan) {
+		return func(p *reloc.Plan) {
+			for range count {
+				p.Regions = append(p.Regions, reloc.Region{Kind: reloc.Pointers, Range: reloc.Range{Size: n}})
+			}
+		}
+	}
+	require.NoError(t, try(hashes(16, 12)))
+	require.NoError(t, try(regions(8)))
+	var format *reloc.FormatError
+	require.ErrorAs(t, try(hashes(17, 12)), &format)
+	require.ErrorAs(t, try(hashes(1, 9)), &format)
+	require.ErrorAs(t, try(regions(9)), &format)
+	var memory *reloc.MemoryError
+	require.ErrorAs(t, try(func(p *reloc.Plan) { regions(1)(p); hashes(16, 10)(p); p.Lo, p.Hi = 0, 1 }), &memory)
+}

@@ -80,7 +80,7 @@ func made(t *testing.T, seed uint64, arm bool) (old, patch, next []byte) {
 	d := m.diff(functab)
 	patch = d.encode()
 	var out bytes.Buffer
-	require.NoError(t, reloc.Apply(&out, bytes.NewReader(m.b), int64(len(m.b)), bytes.NewReader(patch), int64(len(patch)), int64(len(d.next))))
+	require.NoError(t, reloc.Apply(&out, bytes.NewReader(m.b), int64(len(m.b)), bytes.NewReader(patch), int64(len(patch)), int64(len(d.next)), 1<<30))
 	return m.b, patch, out.Bytes()
 }
 
@@ -556,12 +556,12 @@ func (m *maker) fills(functab, size uint64) {
 		p.FindTabs = append(p.FindTabs, reloc.FindTab{Off: uint64(n - m.IntN(200)), Functab: uint64(m.IntN(n / 2)), Count: uint64(m.between(1, 100))})
 	}
 	if limit := m.IntN(n - 100); m.chance(80) {
-		p.Hashes = append(p.Hashes, reloc.PageHashes{Off: uint64(m.between(max(limit, n-500), n)), Limit: uint64(limit), PageBits: uint8(m.between(8, 13))})
+		p.Hashes = append(p.Hashes, reloc.PageHashes{Off: uint64(m.between(max(limit, n-500), n)), Limit: uint64(limit), PageBits: uint8(m.between(10, 15))})
 	}
 	if m.chance(30) {
-		p.Hashes = append(p.Hashes, reloc.PageHashes{Off: p.NewSize - uint64(m.IntN(64)), Limit: uint64(m.IntN(200)), PageBits: uint8(m.between(3, 9))})
+		p.Hashes = append(p.Hashes, reloc.PageHashes{Off: p.NewSize - uint64(m.IntN(64)), Limit: uint64(m.IntN(200)), PageBits: uint8(m.between(10, 16))})
 	}
 	if m.chance(20) {
-		p.Hashes = append(p.Hashes, reloc.PageHashes{Off: p.NewSize + 5, Limit: p.NewSize + 5, PageBits: 12})
+		p.Hashes = append(p.Hashes, reloc.PageHashes{Off: p.NewSize, Limit: p.NewSize, PageBits: 12})
 	}
 }

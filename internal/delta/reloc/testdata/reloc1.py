@@ -108,8 +108,8 @@ class Plan:
             self.regions.append((kind, off, size, [n.u() for _ in range(n.u(64))]))
             end = off + size
         self.blanks = [(n.u(), n.u()) for _ in range(n.u(1024))]
-        self.hashes = [(n.u(), n.u(), n.u(30)) for _ in range(n.u(1024))]
-        self.finds = [(n.u(), n.u(), n.u()) for _ in range(n.u(1024))]
+        self.hashes = [(n.u(), n.u(), n.u(30)) for _ in range(n.u(16))]
+        self.finds = [(n.u(), n.u(), n.u()) for _ in range(n.u(16))]
         n.end()
 
 
@@ -124,12 +124,15 @@ class Scanner:
         kinds = {1: (self.amd64, 0, 0), 2: (self.arm64, 0, 0), 3: (self.pointers, 0, 0), 4: (self.table, None, 0),
                  5: (self.functions, 5, 0), 6: (self.function_data, 4, 2), 7: (self.types, 2, 0), 8: (self.lines, 4, 4),
                  9: (self.rebase, None, 0)}
+        read = 0
         for kind, off, size, params in self.plan.regions:
             check(kind in kinds, "a region is of no known kind")
             scan, count, ranges = kinds[kind]  # ranges: so many of the parameters are offsets and sizes, the others bases
             check(len(params) == count or count is None and params, "a region has too many or too few parameters")
             for o, n in ((off, size), *zip(params[:ranges:2], params[1:ranges:2])):
                 check(o + n <= len(self.old), "a region is not inside of the file")
+                read += n
+            check(read <= 8 * len(self.old), "the regions overlap too often")
             check(all((x > 0 or kind not in (6, 7)) and x <= len(self.plan.bases) for x in params[ranges:]),
                   "a region has no such base")
             bases = [self.plan.bases[x - 1] if x else None for x in params[ranges:]]
@@ -406,7 +409,7 @@ def fill(plan, new):
             continue
         starts = struct.unpack_from("<%dI" % (2 * count + 1), new, functab)[::2]
         table, k, parts = bytearray(), 0, (starts[count] + 255) // 256
-        if parts + 4 * ((parts + 15) // 16) > len(new):
+        if parts + 4 * ((parts + 15) // 16) > len(new) // 64 + 1024:
             continue
         for j in range(parts):
             while k + 1 < count and starts[k + 1] <= 256 * j:
@@ -417,7 +420,7 @@ def fill(plan, new):
             table.append(k - first & 255)
         new[off:off + len(table)] = table[:len(new) - off]
     for off, limit, bits in plan.hashes:
-        check(limit <= off, "hashes are not behind their pages")
+        check(limit <= off <= len(new) and bits >= 10, "hashes are not behind their pages, or of too many")
         for i in range(-(-limit // 2**bits) if off < len(new) else 0):
             at = off + 32 * i
             sum = hashlib.sha256(new[i << bits:min(limit, i + 1 << bits)]).digest()
