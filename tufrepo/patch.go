@@ -18,14 +18,14 @@ import (
 // at most four steps. A full download below 64 KiB gets none: another request costs more.
 type PatchPolicy struct {
 	From       int           // from how many releases; 0: 5; negative: no patches at all
-	MaxPercent int           // of the full download, above which a patch is left out; 0: 50
+	MaxPercent int           // of the full download, above which a patch is left out; 0: 50, and no more than that: installations take none
 	Time       time.Duration // to make and try one patch, after which it is left out; 0: 5 minutes
 	Memory     int64         // bytes that making one may take; ways that would take more are not tried; 0: 4 GiB
 	Apply      int64         // bytes that applying one may take; such ways are not taken; 0: 1 GiB
 }
 
 func (p PatchPolicy) withDefaults() PatchPolicy {
-	return PatchPolicy{From: cmp.Or(p.From, 5), MaxPercent: cmp.Or(p.MaxPercent, 50), Time: cmp.Or(p.Time, 5*time.Minute),
+	return PatchPolicy{From: cmp.Or(p.From, 5), MaxPercent: min(cmp.Or(p.MaxPercent, 50), 50), Time: cmp.Or(p.Time, 5*time.Minute),
 		Memory: cmp.Or(p.Memory, 4<<30), Apply: cmp.Or(p.Apply, 1<<30)}
 }
 

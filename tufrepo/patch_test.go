@@ -278,6 +278,7 @@ func TestPatchesLeftOut(t *testing.T) {
 		"memory":          {policy: PatchPolicy{Memory: 1 << 10}, why: "bytes are needed, and 1024 allowed", next: "allow more memory"},
 		"to apply":        {policy: PatchPolicy{Apply: 1 << 10}, why: "memory to apply a patch", next: "allow more memory"},
 		"size":            {policy: PatchPolicy{MaxPercent: 1}, spoil: func(w *world) {}, why: "would be 2 % of the full download, and 1 % is the limit"},
+		"half":            {policy: PatchPolicy{MaxPercent: 100}, why: "of the full download, and 50 % is the limit"},
 		"a lost blob":     {spoil: func(w *world) { w.remove(blobName(digestOf(edition(0)))) }, why: "is missing", next: "release 1.0.0 again"},
 		"a damaged blob":  {spoil: func(w *world) { w.flip(blobName(digestOf(edition(0)))) }, why: "does not hold the file", next: "release 1.0.0 again"},
 		"a cut blob":      {spoil: func(w *world) { require.NoError(w.t, os.Truncate(w.path(blobName(digestOf(edition(0)))), 99)) }, why: "another length", next: "release 1.0.0 again"},
@@ -293,13 +294,17 @@ func TestPatchesLeftOut(t *testing.T) {
 			if name == "size" {
 				n = 8
 			}
-			rel, reports := w.publish("stable", n, c.policy)
+			rel, reports := w.publish("stable", n, c.policy, func(nr *NewRelease) {
+				if name == "half" {
+					nr.Artifacts = w.release("half", edition(0)[:100<<10]+string(noise("half", 120<<10))).Artifacts
+				}
+			})
 			require.Nil(t, rel.Patches)
 			require.Len(t, reports, 1)
 			require.Nil(t, reports[0].Patch)
 			require.ErrorContains(t, reports[0].Err, c.why)
 			require.Contains(t, reports[0].Err.Next, c.next)
-			require.Equal(t, name == "size", errors.Is(reports[0].Err, ErrPatchTooLarge))
+			require.Equal(t, name == "size" || name == "half", errors.Is(reports[0].Err, ErrPatchTooLarge))
 		})
 	}
 }
