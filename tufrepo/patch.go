@@ -117,7 +117,9 @@ type patcher struct {
 	known map[[2]string]channel.Patch // of the same release in other channels, by from and to
 	list  []channel.Patch
 	made  map[string][]byte
-	next  *diff.Content // of the artifact at hand
+
+	next     *diff.Content // of the artifact at hand
+	compared bool          // it was, to find hindrances
 }
 
 // A patchBase is a release to make patches from.
@@ -195,9 +197,10 @@ func (w *patcher) artifact(ctx context.Context, a *channel.Artifact) error {
 			_ = w.next.Close()
 			w.next = nil
 		}
+		w.compared = false
 	}()
 	to := channel.ContentDigest(a.Files)
-	if a.Length < minPatched || w.has(func(p channel.Patch) bool { return p.To == to }) {
+	if a.Length < minPatched {
 		return nil
 	}
 	for _, base := range w.bases {
@@ -297,15 +300,16 @@ func (w *patcher) make(ctx context.Context, base *patchBase, old, next *channel.
 		return nil, fmt.Errorf("the artifact of %s %w", base.rel.Version, err)
 	}
 	defer func() { _ = before.Close() }()
-	if base == w.bases[0] {
-		w.hindrances(before, next.Platform)
+	if !w.compared {
+		w.compared = true
+		w.hindrances(before, base, next.Platform)
 	}
 	return diff.Create(ctx, before, w.next, diff.Limits{Memory: w.policy.Memory, Apply: w.policy.Apply})
 }
 
-func (w *patcher) hindrances(before *diff.Content, p channel.Platform) {
+func (w *patcher) hindrances(before *diff.Content, base *patchBase, p channel.Platform) {
 	for _, h := range diff.Hindrances(before, w.next) {
-		w.r.hinders = append(w.r.hinders, Hindrance{w.product, w.rel.Version, p, w.bases[0].rel.Version, h})
+		w.r.hinders = append(w.r.hinders, Hindrance{w.product, w.rel.Version, p, base.rel.Version, h})
 	}
 }
 

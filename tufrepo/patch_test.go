@@ -187,6 +187,50 @@ func TestPatchesOfArchives(t *testing.T) {
 	w.mustVerify()
 }
 
+// One artifact may stand for several platforms that had one each.
+func TestPatchesToOneOfSeveral(t *testing.T) {
+	w := newWorld(t)
+	amd, arm := channel.Platform{OS: "darwin", Arch: "amd64"}, channel.Platform{OS: "darwin", Arch: "arm64"}
+	_, _ = w.publish("stable", 0, PatchPolicy{}, func(nr *NewRelease) {
+		nr.Artifacts = []NewArtifact{{Platform: amd, Path: w.file("amd", []byte(edition(1)))}, {Platform: arm, Path: w.file("arm", []byte(edition(2)))}}
+	})
+	_, reports := w.publish("stable", 3, PatchPolicy{}, func(nr *NewRelease) {
+		nr.Artifacts = []NewArtifact{{Platform: amd, Path: nr.Artifacts[0].Path}, {Platform: arm, Path: nr.Artifacts[0].Path}}
+	})
+	require.Equal(t, []string{version(0), version(0)}, versionsOf(reports))
+	list := w.list("stable", 3)
+	require.Equal(t, 1, w.leads(list, 1, 3))
+	require.Equal(t, 1, w.leads(list, 2, 3))
+}
+
+// What makes patches large shows even if the newest release cannot be read.
+func TestHindrancesOfAnyBase(t *testing.T) {
+	w := newWorld(t)
+	publish := func(n int) []Hindrance {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		_, err := z.Write(noise(version(n), 90<<10))
+		require.NoError(t, errors.Join(err, z.Close()))
+		path := w.file(fmt.Sprintf("notes-%d.tar.gz", n), tarGzOf(t, map[string]string{"notes": edition(n), "data.gz": packed.String()}))
+		nr := w.release(version(n), edition(n))
+		nr.Artifacts[0].Path, nr.Artifacts[0].Executable = path, "notes"
+		r := w.open()
+		_, err = r.Release(t.Context(), "notes", "stable", nr)
+		require.NoError(t, err)
+		found := slices.Clone(r.Hindrances())
+		w.commit(r)
+		return found
+	}
+	require.Empty(t, publish(0))
+	require.Len(t, publish(1), 1)
+	m, err := w.open().Manifest(t.Context(), "notes", "stable", version(1))
+	require.NoError(t, err)
+	w.remove(blobName(m.Artifacts[0].SHA256))
+	found := publish(2)
+	require.Len(t, found, 1)
+	require.Equal(t, version(0), found[0].From)
+}
+
 func tarGzOf(t *testing.T, files map[string]string) []byte {
 	t.Helper()
 	var out bytes.Buffer
