@@ -86,12 +86,8 @@ func (r *Repo) Hindrances() []Hindrance { return r.hinders }
 func (r *Repo) addPatches(ctx context.Context, product, channelName string, rel *channel.Release, m *channel.Manifest, sources map[string]pendingBlob) error {
 	w := r.newPatcher(product, channelName, *rel, m, sources)
 	w.learn(ctx)
-	list, err := w.run(ctx)
-	if err != nil || list == nil {
-		return err
-	}
-	data, err := list.Encode()
-	if err != nil {
+	data, err := w.run(ctx)
+	if err != nil || data == nil {
 		return err
 	}
 	blob := blobOf(data)
@@ -116,6 +112,7 @@ type patcher struct {
 	bases []*patchBase
 	known map[[2]string]channel.Patch // of the same release in other channels, by from and to
 	list  []channel.Patch
+	age   map[string]int64 // where they start, the Seq of the last release that has it
 	made  map[string][]byte
 
 	next     *diff.Content // of the artifact at hand
@@ -131,11 +128,11 @@ type patchBase struct {
 
 func (r *Repo) newPatcher(product, channelName string, rel channel.Release, m *channel.Manifest, sources map[string]pendingBlob) *patcher {
 	return &patcher{r: r, product: product, channelName: channelName, rel: rel, manifest: m, sources: sources, policy: r.policy.withDefaults(),
-		known: map[[2]string]channel.Patch{}, made: map[string][]byte{}}
+		known: map[[2]string]channel.Patch{}, made: map[string][]byte{}, age: map[string]int64{}}
 }
 
-// run makes the list; nil if it would be empty.
-func (w *patcher) run(ctx context.Context) (*channel.Patches, error) {
+// run makes the list; nil if it would be empty. The error is the context's, or says that the repository cannot be read.
+func (w *patcher) run(ctx context.Context) ([]byte, error) {
 	if w.policy.From < 0 {
 		return nil, nil
 	}
@@ -147,13 +144,21 @@ func (w *patcher) run(ctx context.Context) (*channel.Patches, error) {
 			return nil, err
 		}
 	}
+	made := len(w.list)
 	if err := w.carry(ctx); err != nil {
 		return nil, err
 	}
+	w.fit(made)
 	if len(w.list) == 0 {
 		return nil, nil
 	}
-	return &channel.Patches{V: channel.FormatVersion, Product: w.product, Version: w.rel.Version, Patches: w.list}, nil
+	list := &channel.Patches{V: channel.FormatVersion, Product: w.product, Version: w.rel.Version, Patches: w.list}
+	data, err := list.Encode()
+	if err != nil {
+		w.drop(0, err)
+		return nil, nil
+	}
+	return data, nil
 }
 
 // findBases picks the last releases that the channel offered before this one, newest first.
@@ -222,6 +227,7 @@ func (w *patcher) artifact(ctx context.Context, a *channel.Artifact) error {
 			report.Err = w.explain(err, base, a)
 		} else {
 			w.list = append(w.list, *report.Patch)
+			w.age[report.Patch.From] = max(w.age[report.Patch.From], base.rel.Seq)
 		}
 		w.r.patched = append(w.r.patched, report)
 	}
@@ -287,7 +293,8 @@ func (w *patcher) small(length int64, next *channel.Artifact) bool {
 
 var errPatchTime = errors.New("took longer than is allowed")
 
-func (w *patcher) make(ctx context.Context, base *patchBase, old, next *channel.Artifact) (*diff.Patch, error) {
+func (w *patcher) make(ctx context.Context, base *patchBase, old, next *channel.Artifact) (_ *diff.Patch, err error) {
+	defer caught(&err)
 	if w.next == nil {
 		content, err := w.unpack(ctx, next)
 		if err != nil {
@@ -308,20 +315,37 @@ func (w *patcher) make(ctx context.Context, base *patchBase, old, next *channel.
 }
 
 func (w *patcher) hindrances(before *diff.Content, base *patchBase, p channel.Platform) {
+	var ignored error // they are advice
+	defer caught(&ignored)
 	for _, h := range diff.Hindrances(before, w.next) {
 		w.r.hinders = append(w.r.hinders, Hindrance{w.product, w.rel.Version, p, base.rel.Version, h})
 	}
 }
 
+// caught makes a panic the error of the function that defers it. Programs of any kind are taken apart here, by code that was
+// not written for hostile ones, and no release fails for that.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = &panicError{p}
+	}
+}
+
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("cannot be made: panic: %v", e.value) }
+
 // explain says what to do about a patch that was left out.
 func (w *patcher) explain(err error, base *patchBase, a *channel.Artifact) *PatchError {
 	var limit *diff.LimitError
 	var lost *lostBlobError
+	var panicked *panicError
 	switch {
 	case errors.Is(err, ErrPatchTooLarge):
 		return &PatchError{err, ""}
 	case errors.Is(err, errPatchTime) || errors.Is(err, context.DeadlineExceeded):
 		return &PatchError{fmt.Errorf("%w (%s)", errPatchTime, w.policy.Time), "allow more time, or run the release on a faster machine"}
+	case errors.As(err, &panicked):
+		return &PatchError{err, fmt.Sprintf("report it, with the artifacts for %s; installations download it whole meanwhile", a.Platform)}
 	case errors.As(err, &limit):
 		return &PatchError{err, "allow more memory"}
 	case errors.As(err, &lost):

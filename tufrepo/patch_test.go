@@ -353,6 +353,71 @@ func TestPatchesLeftOut(t *testing.T) {
 	}
 }
 
+// A list has its limits: what was carried over goes first, then what leads from the oldest releases.
+func TestPatchesFit(t *testing.T) {
+	patches := func(from, n int) (list []channel.Patch) {
+		for i := range n {
+			name := digestOf(fmt.Sprint(from + i))
+			list = append(list, channel.Patch{From: name, To: digestOf("to"), Program: name, Format: channel.ZstdPrefix,
+				Blob: channel.Blob{SHA256: name, Length: 1<<53 - 1}, ToLength: 1<<53 - 1, Memory: 1<<53 - 1})
+		}
+		return list
+	}
+	for _, c := range []struct{ made, carried int }{{1000, 24}, {1000, 30}, {1030, 5}} {
+		w := &patcher{r: &Repo{}, product: strings.Repeat("n", 64), rel: channel.Release{Version: version(9)}, age: map[string]int64{}, made: map[string][]byte{}}
+		w.list = patches(0, c.made)
+		for i, p := range w.list {
+			w.age[p.From] = int64(i + 1) // the first is the oldest
+			w.made[p.SHA256] = nil
+			w.r.patched = append(w.r.patched, PatchReport{Product: w.product, Version: version(9), Patch: &p})
+		}
+		w.list = append(w.list, patches(c.made, c.carried)...)
+		w.fit(c.made)
+		require.Len(t, w.list, 1024)
+		require.Equal(t, min(c.made, 1024), len(w.made))
+		list := channel.Patches{V: channel.FormatVersion, Product: "notes", Version: version(9), Patches: w.list}
+		data, err := list.Encode()
+		require.NoError(t, err)
+		require.Less(t, len(data), channel.MaxPatches)
+		list.Patches = append(list.Patches, list.Patches[0])
+		require.Error(t, list.Validate())
+		for i, r := range w.r.patched {
+			if i < c.made {
+				require.Equal(t, i < c.made-1024, r.Err != nil)
+				continue
+			}
+			require.ErrorContains(t, r.Err, fmt.Sprintf("%d patches of earlier releases are left out", c.made+c.carried-max(c.made, 1024)))
+		}
+		if c.made+c.carried > 1024 {
+			require.Len(t, w.r.patched, c.made+1)
+		}
+	}
+}
+
+// A panickingStore stands for code that breaks at what a program holds.
+type panickingStore struct {
+	Store
+	name string
+}
+
+func (s *panickingStore) Get(ctx context.Context, name string) (io.ReadCloser, Revision, error) {
+	if name == s.name {
+		panic("index out of range")
+	}
+	return s.Store.Get(ctx, name)
+}
+
+func TestPatchesPanic(t *testing.T) {
+	w := newWorld(t)
+	w.publish("stable", 0, PatchPolicy{})
+	w.publish("stable", 1, PatchPolicy{})
+	w.store = &panickingStore{w.store, blobName(digestOf(edition(1)))}
+	_, reports := w.publish("stable", 2, PatchPolicy{})
+	require.Equal(t, []string{version(0)}, versionsOf(reports))
+	require.ErrorContains(t, reports[0].Err, "panic: index out of range")
+	require.Contains(t, reports[0].Err.Next, "report it")
+}
+
 // Nothing is made for what is small, or the same; and none at all, if so wished.
 func TestNoPatches(t *testing.T) {
 	w := newWorld(t)
