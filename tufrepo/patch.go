@@ -18,14 +18,14 @@ import (
 // at most four steps. A full download below 64 KiB gets none: another request costs more.
 type PatchPolicy struct {
 	From       int           // from how many releases; 0: 5; negative: no patches at all
-	MaxPercent int           // of the full download, above which a patch is left out; 0: 50
+	MaxPercent int           // of the full download, above which a patch is left out; 0: 50, and no more than that: installations take none
 	Time       time.Duration // to make and try one patch, after which it is left out; 0: 5 minutes
 	Memory     int64         // bytes that making one may take; ways that would take more are not tried; 0: 4 GiB
 	Apply      int64         // bytes that applying one may take; such ways are not taken; 0: 1 GiB
 }
 
 func (p PatchPolicy) withDefaults() PatchPolicy {
-	return PatchPolicy{From: cmp.Or(p.From, 5), MaxPercent: cmp.Or(p.MaxPercent, 50), Time: cmp.Or(p.Time, 5*time.Minute),
+	return PatchPolicy{From: cmp.Or(p.From, 5), MaxPercent: min(cmp.Or(p.MaxPercent, 50), 50), Time: cmp.Or(p.Time, 5*time.Minute),
 		Memory: cmp.Or(p.Memory, 4<<30), Apply: cmp.Or(p.Apply, 1<<30)}
 }
 
@@ -86,12 +86,8 @@ func (r *Repo) Hindrances() []Hindrance { return r.hinders }
 func (r *Repo) addPatches(ctx context.Context, product, channelName string, rel *channel.Release, m *channel.Manifest, sources map[string]pendingBlob) error {
 	w := r.newPatcher(product, channelName, *rel, m, sources)
 	w.learn(ctx)
-	list, err := w.run(ctx)
-	if err != nil || list == nil {
-		return err
-	}
-	data, err := list.Encode()
-	if err != nil {
+	data, err := w.run(ctx)
+	if err != nil || data == nil {
 		return err
 	}
 	blob := blobOf(data)
@@ -116,8 +112,11 @@ type patcher struct {
 	bases []*patchBase
 	known map[[2]string]channel.Patch // of the same release in other channels, by from and to
 	list  []channel.Patch
+	age   map[string]int64 // where they start, the Seq of the last release that has it
 	made  map[string][]byte
-	next  *diff.Content // of the artifact at hand
+
+	next     *diff.Content // of the artifact at hand
+	compared bool          // it was, to find hindrances
 }
 
 // A patchBase is a release to make patches from.
@@ -129,11 +128,11 @@ type patchBase struct {
 
 func (r *Repo) newPatcher(product, channelName string, rel channel.Release, m *channel.Manifest, sources map[string]pendingBlob) *patcher {
 	return &patcher{r: r, product: product, channelName: channelName, rel: rel, manifest: m, sources: sources, policy: r.policy.withDefaults(),
-		known: map[[2]string]channel.Patch{}, made: map[string][]byte{}}
+		known: map[[2]string]channel.Patch{}, made: map[string][]byte{}, age: map[string]int64{}}
 }
 
-// run makes the list; nil if it would be empty.
-func (w *patcher) run(ctx context.Context) (*channel.Patches, error) {
+// run makes the list; nil if it would be empty. The error is the context's, or says that the repository cannot be read.
+func (w *patcher) run(ctx context.Context) ([]byte, error) {
 	if w.policy.From < 0 {
 		return nil, nil
 	}
@@ -145,13 +144,21 @@ func (w *patcher) run(ctx context.Context) (*channel.Patches, error) {
 			return nil, err
 		}
 	}
+	made := len(w.list)
 	if err := w.carry(ctx); err != nil {
 		return nil, err
 	}
+	w.fit(made)
 	if len(w.list) == 0 {
 		return nil, nil
 	}
-	return &channel.Patches{V: channel.FormatVersion, Product: w.product, Version: w.rel.Version, Patches: w.list}, nil
+	list := &channel.Patches{V: channel.FormatVersion, Product: w.product, Version: w.rel.Version, Patches: w.list}
+	data, err := list.Encode()
+	if err != nil {
+		w.drop(0, err)
+		return nil, nil
+	}
+	return data, nil
 }
 
 // findBases picks the last releases that the channel offered before this one, newest first.
@@ -195,9 +202,10 @@ func (w *patcher) artifact(ctx context.Context, a *channel.Artifact) error {
 			_ = w.next.Close()
 			w.next = nil
 		}
+		w.compared = false
 	}()
 	to := channel.ContentDigest(a.Files)
-	if a.Length < minPatched || w.has(func(p channel.Patch) bool { return p.To == to }) {
+	if a.Length < minPatched {
 		return nil
 	}
 	for _, base := range w.bases {
@@ -219,6 +227,7 @@ func (w *patcher) artifact(ctx context.Context, a *channel.Artifact) error {
 			report.Err = w.explain(err, base, a)
 		} else {
 			w.list = append(w.list, *report.Patch)
+			w.age[report.Patch.From] = max(w.age[report.Patch.From], base.rel.Seq)
 		}
 		w.r.patched = append(w.r.patched, report)
 	}
@@ -284,7 +293,8 @@ func (w *patcher) small(length int64, next *channel.Artifact) bool {
 
 var errPatchTime = errors.New("took longer than is allowed")
 
-func (w *patcher) make(ctx context.Context, base *patchBase, old, next *channel.Artifact) (*diff.Patch, error) {
+func (w *patcher) make(ctx context.Context, base *patchBase, old, next *channel.Artifact) (_ *diff.Patch, err error) {
+	defer caught(&err)
 	if w.next == nil {
 		content, err := w.unpack(ctx, next)
 		if err != nil {
@@ -297,27 +307,45 @@ func (w *patcher) make(ctx context.Context, base *patchBase, old, next *channel.
 		return nil, fmt.Errorf("the artifact of %s %w", base.rel.Version, err)
 	}
 	defer func() { _ = before.Close() }()
-	if base == w.bases[0] {
-		w.hindrances(before, next.Platform)
+	if !w.compared {
+		w.compared = true
+		w.hindrances(before, base, next.Platform)
 	}
 	return diff.Create(ctx, before, w.next, diff.Limits{Memory: w.policy.Memory, Apply: w.policy.Apply})
 }
 
-func (w *patcher) hindrances(before *diff.Content, p channel.Platform) {
+func (w *patcher) hindrances(before *diff.Content, base *patchBase, p channel.Platform) {
+	var ignored error // they are advice
+	defer caught(&ignored)
 	for _, h := range diff.Hindrances(before, w.next) {
-		w.r.hinders = append(w.r.hinders, Hindrance{w.product, w.rel.Version, p, w.bases[0].rel.Version, h})
+		w.r.hinders = append(w.r.hinders, Hindrance{w.product, w.rel.Version, p, base.rel.Version, h})
 	}
 }
+
+// caught makes a panic the error of the function that defers it. Programs of any kind are taken apart here, by code that was
+// not written for hostile ones, and no release fails for that.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = &panicError{p}
+	}
+}
+
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("cannot be made: panic: %v", e.value) }
 
 // explain says what to do about a patch that was left out.
 func (w *patcher) explain(err error, base *patchBase, a *channel.Artifact) *PatchError {
 	var limit *diff.LimitError
 	var lost *lostBlobError
+	var panicked *panicError
 	switch {
 	case errors.Is(err, ErrPatchTooLarge):
 		return &PatchError{err, ""}
 	case errors.Is(err, errPatchTime) || errors.Is(err, context.DeadlineExceeded):
 		return &PatchError{fmt.Errorf("%w (%s)", errPatchTime, w.policy.Time), "allow more time, or run the release on a faster machine"}
+	case errors.As(err, &panicked):
+		return &PatchError{err, fmt.Sprintf("report it, with the artifacts for %s; installations download it whole meanwhile", a.Platform)}
 	case errors.As(err, &limit):
 		return &PatchError{err, "allow more memory"}
 	case errors.As(err, &lost):

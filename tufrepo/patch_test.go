@@ -187,6 +187,50 @@ func TestPatchesOfArchives(t *testing.T) {
 	w.mustVerify()
 }
 
+// One artifact may stand for several platforms that had one each.
+func TestPatchesToOneOfSeveral(t *testing.T) {
+	w := newWorld(t)
+	amd, arm := channel.Platform{OS: "darwin", Arch: "amd64"}, channel.Platform{OS: "darwin", Arch: "arm64"}
+	_, _ = w.publish("stable", 0, PatchPolicy{}, func(nr *NewRelease) {
+		nr.Artifacts = []NewArtifact{{Platform: amd, Path: w.file("amd", []byte(edition(1)))}, {Platform: arm, Path: w.file("arm", []byte(edition(2)))}}
+	})
+	_, reports := w.publish("stable", 3, PatchPolicy{}, func(nr *NewRelease) {
+		nr.Artifacts = []NewArtifact{{Platform: amd, Path: nr.Artifacts[0].Path}, {Platform: arm, Path: nr.Artifacts[0].Path}}
+	})
+	require.Equal(t, []string{version(0), version(0)}, versionsOf(reports))
+	list := w.list("stable", 3)
+	require.Equal(t, 1, w.leads(list, 1, 3))
+	require.Equal(t, 1, w.leads(list, 2, 3))
+}
+
+// What makes patches large shows even if the newest release cannot be read.
+func TestHindrancesOfAnyBase(t *testing.T) {
+	w := newWorld(t)
+	publish := func(n int) []Hindrance {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		_, err := z.Write(noise(version(n), 90<<10))
+		require.NoError(t, errors.Join(err, z.Close()))
+		path := w.file(fmt.Sprintf("notes-%d.tar.gz", n), tarGzOf(t, map[string]string{"notes": edition(n), "data.gz": packed.String()}))
+		nr := w.release(version(n), edition(n))
+		nr.Artifacts[0].Path, nr.Artifacts[0].Executable = path, "notes"
+		r := w.open()
+		_, err = r.Release(t.Context(), "notes", "stable", nr)
+		require.NoError(t, err)
+		found := slices.Clone(r.Hindrances())
+		w.commit(r)
+		return found
+	}
+	require.Empty(t, publish(0))
+	require.Len(t, publish(1), 1)
+	m, err := w.open().Manifest(t.Context(), "notes", "stable", version(1))
+	require.NoError(t, err)
+	w.remove(blobName(m.Artifacts[0].SHA256))
+	found := publish(2)
+	require.Len(t, found, 1)
+	require.Equal(t, version(0), found[0].From)
+}
+
 func tarGzOf(t *testing.T, files map[string]string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -278,6 +322,7 @@ func TestPatchesLeftOut(t *testing.T) {
 		"memory":          {policy: PatchPolicy{Memory: 1 << 10}, why: "bytes are needed, and 1024 allowed", next: "allow more memory"},
 		"to apply":        {policy: PatchPolicy{Apply: 1 << 10}, why: "memory to apply a patch", next: "allow more memory"},
 		"size":            {policy: PatchPolicy{MaxPercent: 1}, spoil: func(w *world) {}, why: "would be 2 % of the full download, and 1 % is the limit"},
+		"half":            {policy: PatchPolicy{MaxPercent: 100}, why: "of the full download, and 50 % is the limit"},
 		"a lost blob":     {spoil: func(w *world) { w.remove(blobName(digestOf(edition(0)))) }, why: "is missing", next: "release 1.0.0 again"},
 		"a damaged blob":  {spoil: func(w *world) { w.flip(blobName(digestOf(edition(0)))) }, why: "does not hold the file", next: "release 1.0.0 again"},
 		"a cut blob":      {spoil: func(w *world) { require.NoError(w.t, os.Truncate(w.path(blobName(digestOf(edition(0)))), 99)) }, why: "another length", next: "release 1.0.0 again"},
@@ -293,15 +338,84 @@ func TestPatchesLeftOut(t *testing.T) {
 			if name == "size" {
 				n = 8
 			}
-			rel, reports := w.publish("stable", n, c.policy)
+			rel, reports := w.publish("stable", n, c.policy, func(nr *NewRelease) {
+				if name == "half" {
+					nr.Artifacts = w.release("half", edition(0)[:100<<10]+string(noise("half", 120<<10))).Artifacts
+				}
+			})
 			require.Nil(t, rel.Patches)
 			require.Len(t, reports, 1)
 			require.Nil(t, reports[0].Patch)
 			require.ErrorContains(t, reports[0].Err, c.why)
 			require.Contains(t, reports[0].Err.Next, c.next)
-			require.Equal(t, name == "size", errors.Is(reports[0].Err, ErrPatchTooLarge))
+			require.Equal(t, name == "size" || name == "half", errors.Is(reports[0].Err, ErrPatchTooLarge))
 		})
 	}
+}
+
+// A list has its limits: what was carried over goes first, then what leads from the oldest releases.
+func TestPatchesFit(t *testing.T) {
+	patches := func(from, n int) (list []channel.Patch) {
+		for i := range n {
+			name := digestOf(fmt.Sprint(from + i))
+			list = append(list, channel.Patch{From: name, To: digestOf("to"), Program: name, Format: channel.ZstdPrefix,
+				Blob: channel.Blob{SHA256: name, Length: 1<<53 - 1}, ToLength: 1<<53 - 1, Memory: 1<<53 - 1})
+		}
+		return list
+	}
+	for _, c := range []struct{ made, carried int }{{1000, 24}, {1000, 30}, {1030, 5}} {
+		w := &patcher{r: &Repo{}, product: strings.Repeat("n", 64), rel: channel.Release{Version: version(9)}, age: map[string]int64{}, made: map[string][]byte{}}
+		w.list = patches(0, c.made)
+		for i, p := range w.list {
+			w.age[p.From] = int64(i + 1) // the first is the oldest
+			w.made[p.SHA256] = nil
+			w.r.patched = append(w.r.patched, PatchReport{Product: w.product, Version: version(9), Patch: &p})
+		}
+		w.list = append(w.list, patches(c.made, c.carried)...)
+		w.fit(c.made)
+		require.Len(t, w.list, 1024)
+		require.Equal(t, min(c.made, 1024), len(w.made))
+		list := channel.Patches{V: channel.FormatVersion, Product: "notes", Version: version(9), Patches: w.list}
+		data, err := list.Encode()
+		require.NoError(t, err)
+		require.Less(t, len(data), channel.MaxPatches)
+		list.Patches = append(list.Patches, list.Patches[0])
+		require.Error(t, list.Validate())
+		for i, r := range w.r.patched {
+			if i < c.made {
+				require.Equal(t, i < c.made-1024, r.Err != nil)
+				continue
+			}
+			require.ErrorContains(t, r.Err, fmt.Sprintf("%d patches of earlier releases are left out", c.made+c.carried-max(c.made, 1024)))
+		}
+		if c.made+c.carried > 1024 {
+			require.Len(t, w.r.patched, c.made+1)
+		}
+	}
+}
+
+// A panickingStore stands for code that breaks at what a program holds.
+type panickingStore struct {
+	Store
+	name string
+}
+
+func (s *panickingStore) Get(ctx context.Context, name string) (io.ReadCloser, Revision, error) {
+	if name == s.name {
+		panic("index out of range")
+	}
+	return s.Store.Get(ctx, name)
+}
+
+func TestPatchesPanic(t *testing.T) {
+	w := newWorld(t)
+	w.publish("stable", 0, PatchPolicy{})
+	w.publish("stable", 1, PatchPolicy{})
+	w.store = &panickingStore{w.store, blobName(digestOf(edition(1)))}
+	_, reports := w.publish("stable", 2, PatchPolicy{})
+	require.Equal(t, []string{version(0)}, versionsOf(reports))
+	require.ErrorContains(t, reports[0].Err, "panic: index out of range")
+	require.Contains(t, reports[0].Err.Next, "report it")
 }
 
 // Nothing is made for what is small, or the same; and none at all, if so wished.

@@ -80,6 +80,41 @@ func (w *patcher) cheapest(edges map[[2]string]channel.Patch) []channel.Patch {
 	return kept
 }
 
+// maxListed is how many patches a list may have, see [channel.Patches.Validate].
+const maxListed = 1024
+
+// fit leaves out what is too much: of what was carried over the longest ways first, then of what was made the oldest.
+func (w *patcher) fit(made int) {
+	if len(w.list) <= maxListed {
+		return
+	}
+	if made > maxListed {
+		slices.SortStableFunc(w.list[:made], func(a, b channel.Patch) int { return cmp.Compare(w.age[b.From], w.age[a.From]) })
+	}
+	w.drop(maxListed, fmt.Errorf("a list has at most %d patches", maxListed))
+}
+
+// drop leaves out what stands behind the first n, and reports it.
+func (w *patcher) drop(n int, why error) {
+	const next = "make patches from fewer releases"
+	left := w.list[n:]
+	w.list = w.list[:n]
+	maps.DeleteFunc(w.made, func(sum string, _ []byte) bool { return !w.has(func(p channel.Patch) bool { return p.SHA256 == sum }) })
+	carried := len(left)
+	for i := range w.r.patched {
+		r := &w.r.patched[i]
+		same := r.Patch != nil && r.Product == w.product && r.Channel == w.channelName && r.Version == w.rel.Version
+		if same && slices.Contains(left, *r.Patch) {
+			r.Patch, r.Err = nil, &PatchError{why, next}
+			carried--
+		}
+	}
+	if carried > 0 {
+		w.r.patched = append(w.r.patched, PatchReport{Product: w.product, Channel: w.channelName, Version: w.rel.Version,
+			Err: &PatchError{fmt.Errorf("%d patches of earlier releases are left out: %w", carried, why), next}})
+	}
+}
+
 // ways finds the way to each artifact from every content that edges start at.
 func (w *patcher) ways(edges map[[2]string]channel.Patch) [][]channel.Patch {
 	all := &channel.Patches{Patches: slices.Collect(maps.Values(edges))}
@@ -163,9 +198,8 @@ func (w *patcher) remake(ctx context.Context) (map[string][]byte, error) {
 	if err != nil || again == nil {
 		return w.made, err
 	}
-	data, err := again.Encode()
-	w.made[blobOf(data).SHA256] = data
-	return w.made, err
+	w.made[blobOf(again).SHA256] = again
+	return w.made, nil
 }
 
 func (r *Repo) putBack(w *patcher, lost []channel.Blob, made map[string][]byte) {

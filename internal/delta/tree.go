@@ -12,12 +12,14 @@ import (
 	"github.com/fairlead-dev/fairlead/channel"
 )
 
+// A tree begins with TreeMagic, the length of its index, and that, compressed.
 const (
-	treeMagic = "FLtree1\n"
-	treeHead  = len(treeMagic) + 4
-	maxPacked = 16 << 20 // bytes of an index, as it is in the patch
-	maxIndex  = 64 << 20 // and decompressed
-	maxBases  = 256      // of one file
+	TreeMagic = "FLtree1\n"
+	MaxPacked = 16 << 20 // bytes of an index, as it is in the patch
+	MaxIndex  = 64 << 20 // and decompressed
+
+	treeHead = len(TreeMagic) + 4
+	maxBases = 256 // of one file
 )
 
 // A Tree is a patch of several files, in format channel.Tree: an index, and what it lists. The whole of the index has been
@@ -39,12 +41,12 @@ type TreeFile struct {
 // Part is what makes a file of t.
 func (t *Tree) Part(f TreeFile) *io.SectionReader { return io.NewSectionReader(t.body, f.at, f.size) }
 
-// indexed is a TreeFile as the index has it.
-type indexed struct {
+// Indexed is a TreeFile as the index has it.
+type Indexed struct {
 	SHA256 string              `json:"sha256"`
 	Length int64               `json:"length"`
 	Format channel.PatchFormat `json:"format"`
-	Base   []string            `json:"base"`
+	Base   []string            `json:"base,omitempty"`
 	Size   int64               `json:"size"`
 }
 
@@ -78,14 +80,14 @@ func (w *watchedIO) ReadAt(p []byte, at int64) (int, error) {
 
 func (t *Tree) read(body *io.SectionReader) error {
 	head := make([]byte, treeHead)
-	if _, err := io.ReadFull(body, head); err != nil || string(head[:len(treeMagic)]) != treeMagic {
+	if _, err := io.ReadFull(body, head); err != nil || string(head[:len(TreeMagic)]) != TreeMagic {
 		return errors.Join(errors.New("it does not begin as a tree does"), err)
 	}
-	size := int64(binary.LittleEndian.Uint32(head[len(treeMagic):]))
-	if size > maxPacked || size > body.Size()-int64(treeHead) {
+	size := int64(binary.LittleEndian.Uint32(head[len(TreeMagic):]))
+	if size > MaxPacked || size > body.Size()-int64(treeHead) {
 		return fmt.Errorf("its index is %d bytes", size)
 	}
-	index, err := readFrame(io.NewSectionReader(body, int64(treeHead), size), maxIndex)
+	index, err := readFrame(io.NewSectionReader(body, int64(treeHead), size), MaxIndex)
 	if err != nil {
 		return fmt.Errorf("its index: %w", err)
 	}
@@ -104,7 +106,7 @@ func (t *Tree) list(index io.Reader) error {
 	}
 	seen := map[string]bool{}
 	for d.More() {
-		var i indexed
+		var i Indexed
 		if err := d.Decode(&i); err != nil {
 			return err
 		}
@@ -142,7 +144,7 @@ func expect(d *json.Decoder, tokens ...json.Token) error {
 	return nil
 }
 
-func (i indexed) check() error {
+func (i Indexed) check() error {
 	for _, s := range append([]string{i.SHA256}, i.Base...) {
 		if raw, err := hex.DecodeString(s); err != nil || len(raw) != 32 || s != strings.ToLower(s) {
 			return fmt.Errorf("%.70q is no SHA-256", s)

@@ -48,6 +48,9 @@ func Create(ctx context.Context, old, next *Content, limits Limits) (*Patch, err
 }
 
 func createFile(ctx context.Context, old, next *Content, from, to string, limits Limits) (*Patch, error) {
+	if need := wholeNeeds(next.size(to)); need > limits.Memory {
+		return nil, &LimitError{"memory to compress a file", need, limits.Memory}
+	}
 	data, err := next.read(to)
 	if err != nil {
 		return nil, err

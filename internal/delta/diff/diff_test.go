@@ -264,6 +264,12 @@ func TestLimits(t *testing.T) {
 		var limit *diff.LimitError
 		require.ErrorAs(t, err, &limit, name)
 	}
+	// That is known before anything is read.
+	gone := raw(t, text(1, 5000)+"y")
+	require.NoError(t, gone.Close())
+	_, err := diff.Create(t.Context(), old, gone, diff.Limits{Memory: 1 << 20, Apply: 1 << 30})
+	var limit *diff.LimitError
+	require.ErrorAs(t, err, &limit)
 	// Enough to compress the file, and not enough for any way that looks at a base.
 	large := string(bytes.Repeat([]byte(text(2, 10_000)), 13)) // 6.5 MB
 	p, err := diff.Create(t.Context(), raw(t, large[1:]), raw(t, large), diff.Limits{Memory: 96<<20 + 13*7<<20, Apply: 1 << 30})
@@ -273,6 +279,31 @@ func TestLimits(t *testing.T) {
 	cancel(io.ErrClosedPipe)
 	_, err = diff.Create(ctx, old, next, roomy)
 	require.ErrorIs(t, err, io.ErrClosedPipe)
+}
+
+// In a tree, a file that is too large to be held is compressed as it is read. The others get patches all the same.
+func TestTreeOfLargeFile(t *testing.T) {
+	large := strings.Repeat(text(1, 20_000), 45) // 42 MB: 340 MB to hold and compress it, 256 MiB as a stream
+	old := map[string]string{"notes": text(2, 3000), "data": large[1:]}
+	next := map[string]string{"notes": text(2, 3000) + "x", "data": large}
+	from, to := packed(t, old), packed(t, next)
+	p, err := diff.Create(t.Context(), from, to, diff.Limits{Memory: 300 << 20, Apply: 1 << 30})
+	require.NoError(t, err)
+	files := tree(t, p).Files
+	require.Len(t, files, 2)
+	require.Equal(t, []string{sum(old["notes"])}, files[0].Bases)
+	require.Equal(t, delta.Whole, files[1].Format)
+	require.Equal(t, large, build(t, p, old)[sum(large)])
+
+	var limit *diff.LimitError
+	for name, l := range map[string]diff.Limits{
+		"the stream":    {Memory: 200 << 20, Apply: 1 << 30},
+		"what it makes": {Memory: 256<<20 + 1000, Apply: 1 << 30},
+		"to apply":      {Memory: 300 << 20, Apply: 16 << 20},
+	} {
+		_, err := diff.Create(t.Context(), from, to, l)
+		require.ErrorAs(t, err, &limit, name)
+	}
 }
 
 // The content is compared with the manifest before anything is made of it.

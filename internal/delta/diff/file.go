@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/fairlead-dev/fairlead/channel"
@@ -51,13 +52,10 @@ func always([]byte, *part) bool { return true }
 const worthless = 256
 
 // best tries the ways to make a file that is data, from each of the lists of bases in turn, and returns the smallest
-// part, which was applied. It does without a base where there is none, or where that may be smaller: no text shrinks to less
+// part, which was applied. There must be memory for wholeNeeds. It does without a base where there is none, or where that may be smaller: no text shrinks to less
 // than a tenth by itself.
 func best(ctx context.Context, from sources, data []byte, file channel.Blob, bases [][]string, limits Limits) (*part, error) {
 	size := file.Length
-	if need := wholeNeeds(size); need > limits.Memory {
-		return nil, &LimitError{"memory to compress a file", need, limits.Memory}
-	}
 	var won *part
 	for _, names := range append(slices.Clone(bases), nil) {
 		if won != nil && (won.cost() <= worthless || names == nil && int64(won.cost()) < size/10) {
@@ -78,6 +76,27 @@ func best(ctx context.Context, from sources, data []byte, file channel.Blob, bas
 		return nil, &LimitError{"memory to apply a patch", size, limits.Apply}
 	}
 	return won, check(ctx, from, won)
+}
+
+// streamed makes the part of a file that is too large to be held in memory: without a base.
+func streamed(ctx context.Context, next *Content, file channel.Blob, limits Limits) (*part, error) {
+	if streamNeeds > limits.Memory {
+		return nil, &LimitError{"memory to compress a file", streamNeeds, limits.Memory}
+	}
+	f, err := os.Open(next.path(file.SHA256))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	packed, memory, err := zstdStream(ctx, f, limits.Memory-streamNeeds)
+	if err != nil {
+		return nil, err
+	}
+	if memory > limits.Apply {
+		return nil, &LimitError{"memory to apply a patch", memory, limits.Apply}
+	}
+	p := &part{sum: file.SHA256, length: file.Length, format: delta.Whole, data: packed, memory: memory}
+	return p, check(ctx, nil, p)
 }
 
 // ways makes data of the concatenation of the bases named in every format that can.

@@ -35,24 +35,45 @@ func zstdWhole(ctx context.Context, next []byte) (patch []byte, memory int64, er
 		patch, err = zprefix.Encode(ctx, nil, next)
 		return patch, int64(len(next)) + decoderSpare, err
 	}
-	var out bytes.Buffer
+	return zstdStream(ctx, bytes.NewReader(next), math.MaxInt64)
+}
+
+// zstdStream does so without holding the content. The error is a LimitError if that is more than most bytes, compressed.
+func zstdStream(ctx context.Context, next io.Reader, most int64) (patch []byte, memory int64, err error) {
+	out := cappedBuffer{most: most}
 	enc, err := zstd.NewWriter(&out, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
 		zstd.WithEncoderCRC(false), zstd.WithWindowSize(maxWhole))
 	if err != nil {
 		return nil, 0, err
 	}
-	_, err = io.Copy(enc, &contextReader{ctx, bytes.NewReader(next)})
+	_, err = io.Copy(enc, &contextReader{ctx, next})
 	if closed := enc.Close(); err == nil {
 		err = closed
 	}
 	return out.Bytes(), maxWhole + decoderSpare, err
 }
 
+// cappedBuffer takes so many bytes.
+type cappedBuffer struct {
+	bytes.Buffer
+	most int64
+}
+
+func (b *cappedBuffer) Write(p []byte) (int, error) {
+	if need := int64(b.Len() + len(p)); need > b.most {
+		return 0, &LimitError{"memory for a compressed file", need, b.most}
+	}
+	return b.Buffer.Write(p)
+}
+
+// streamNeeds is what zstdStream takes, besides what comes out.
+const streamNeeds = 8 * maxWhole
+
 func wholeNeeds(next int64) int64 {
 	if next <= maxWhole {
 		return next + zprefix.Memory(0, next)
 	}
-	return 2*next + 8*maxWhole
+	return 2*next + streamNeeds
 }
 
 // relocNeeds is what relocdiff takes.

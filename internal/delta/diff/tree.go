@@ -9,26 +9,14 @@ import (
 	"strings"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/internal/delta"
 )
 
-const (
-	treeMagic     = "FLtree1\n"
-	maxIndex      = 64 << 20 // bytes, decompressed
-	maxPacked     = 16 << 20 // bytes of the compressed index
-	maxNeighbours = 64 << 20 // bytes of a prefix that is not the file's old self
-)
+const maxNeighbours = 64 << 20 // bytes of a prefix that is not the file's old self
 
 // An index says how the files of a tree/1 patch are made.
 type index struct {
-	Files []indexed `json:"files"`
-}
-
-type indexed struct {
-	SHA256 string              `json:"sha256"`
-	Length int64               `json:"length"`
-	Format channel.PatchFormat `json:"format"`
-	Base   []string            `json:"base,omitempty"`
-	Size   int64               `json:"size"`
+	Files []delta.Indexed `json:"files"`
 }
 
 // createTree makes the files of next that old does not have.
@@ -42,6 +30,15 @@ func createTree(ctx context.Context, old, next *Content, limits Limits) (*Patch,
 	var parts []*part
 	var memory int64
 	for _, f := range missing {
+		if wholeNeeds(f.Length) > limits.Memory {
+			p, err := streamed(ctx, next, f.Blob, limits)
+			if err != nil {
+				return nil, err
+			}
+			memory = max(memory, p.memory)
+			parts = append(parts, p)
+			continue
+		}
 		data, err := next.read(f.SHA256)
 		if err != nil {
 			return nil, err
@@ -94,29 +91,26 @@ func changed(old, next *Content) []channel.File {
 }
 
 func writeTree(parts []*part) ([]byte, error) {
-	var idx index
+	idx := index{[]delta.Indexed{}}
 	for _, p := range parts {
-		idx.Files = append(idx.Files, indexed{p.sum, p.length, p.format, p.bases, int64(len(p.data))})
-	}
-	if idx.Files == nil {
-		idx.Files = []indexed{}
+		idx.Files = append(idx.Files, delta.Indexed{SHA256: p.sum, Length: p.length, Format: p.format, Base: p.bases, Size: int64(len(p.data))})
 	}
 	text, err := json.Marshal(idx)
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > maxIndex {
-		return nil, &LimitError{"size of the index of a patch", int64(len(text)), maxIndex}
+	if len(text) > delta.MaxIndex {
+		return nil, &LimitError{"size of the index of a patch", int64(len(text)), delta.MaxIndex}
 	}
 	packed, _, err := zstdWhole(context.Background(), text)
 	if err != nil {
 		return nil, err
 	}
-	if len(packed) > maxPacked {
-		return nil, &LimitError{"size of the compressed index of a patch", int64(len(packed)), maxPacked}
+	if len(packed) > delta.MaxPacked {
+		return nil, &LimitError{"size of the compressed index of a patch", int64(len(packed)), delta.MaxPacked}
 	}
 	var out bytes.Buffer
-	out.WriteString(treeMagic)
+	out.WriteString(delta.TreeMagic)
 	out.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(packed))))
 	out.Write(packed)
 	for _, p := range parts {

@@ -117,7 +117,7 @@ func (s patchSettings) policy(file string) (p tufrepo.PatchPolicy, err error) {
 	if p.From = whole("from_last", s.FromLast, 0, 32); s.FromLast != nil && p.From == 0 {
 		p.From = -1
 	}
-	p.MaxPercent = whole("max_percent", s.MaxPercent, 1, 100)
+	p.MaxPercent = whole("max_percent", s.MaxPercent, 1, 50) // installations take no more than half
 	p.Time = time.Duration(whole("max_seconds", s.MaxSeconds, 1, 86400)) * time.Second
 	p.Memory, p.Apply = bytes("max_memory", s.MaxMemory), bytes("max_apply", s.MaxApply)
 	return p, err

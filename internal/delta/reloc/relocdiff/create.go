@@ -29,7 +29,7 @@ func (e *SizeError) Error() string {
 
 // Create makes a patch that leads from base to next, and tells how many bytes of memory applying it takes at most. The same input
 // gives the same patch. While it runs, base and next are changed; then they are as before. It takes about 15 times the size of the
-// larger file in memory. The error is a [*SizeError] or that of ctx.
+// larger file in memory. The error is a [*SizeError] or the cause of ctx.
 func Create(ctx context.Context, base, next []byte) (patch []byte, memory int64, err error) {
 	if n := max(len(base), len(next)); n > MaxSize {
 		return nil, 0, &SizeError{n}
@@ -59,8 +59,10 @@ func (d *diff) make(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	d.vote()
-	d.predict()
-	return d.encode(), nil
+	if err := d.predict(ctx); err != nil {
+		return nil, err
+	}
+	return d.encode(ctx)
 }
 
 func bytesPlan(old, next []byte) *reloc.Plan {
@@ -150,6 +152,9 @@ func (d *diff) align(ctx context.Context) (err error) {
 	// alignment tells it.
 	if err := d.alignBy(ctx, nil, nil); err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	r := d.reversed()
 	r.vote()
@@ -260,7 +265,10 @@ func (d *diff) vote() {
 }
 
 // predict makes the streams of gaps, literals and extra bytes.
-func (d *diff) predict() {
+func (d *diff) predict(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	predicted := make([]byte, len(d.next)) // of blocks only
 	for _, b := range d.blocks {
 		copy(predicted[b.New:], d.old[b.Old:b.Old+b.Size])
@@ -288,10 +296,15 @@ func (d *diff) predict() {
 	}
 	d.extra = append(d.extra, d.next[at:]...)
 	for _, enough := range []int{3, 6, 12, 24} {
-		if s := newSparse(diff, enough); d.size == 0 || s.size < d.size {
+		s, err := newSparse(ctx, diff, enough)
+		if err != nil {
+			return err
+		}
+		if d.size == 0 || s.size < d.size {
 			d.sparse = s
 		}
 	}
+	return nil
 }
 
 // sparse tells where bytes are not zero, and which they are then.
@@ -301,7 +314,7 @@ type sparse struct {
 }
 
 // newSparse makes one in which fewer zeros than enough are literals, too.
-func newSparse(diff []byte, enough int) (s sparse) {
+func newSparse(ctx context.Context, diff []byte, enough int) (s sparse, err error) {
 	for i := 0; i < len(diff); {
 		j := i
 		for j < len(diff) && diff[j] == 0 {
@@ -320,10 +333,14 @@ func newSparse(diff []byte, enough int) (s sparse) {
 		i = end
 	}
 	for _, b := range [][]byte{s.same, s.wrong, s.literals} {
-		s.size += len(compress(b, 6))
+		packed, err := compress(ctx, b, 6)
+		if err != nil {
+			return s, err
+		}
+		s.size += len(packed)
 	}
 	s.size++
-	return s
+	return s, nil
 }
 
 func (d *diff) streams() (all [reloc.Streams][]byte) {
@@ -348,27 +365,34 @@ func (d *diff) streams() (all [reloc.Streams][]byte) {
 	return all
 }
 
-func (d *diff) encode() []byte {
+func (d *diff) encode(ctx context.Context) ([]byte, error) {
 	patch := []byte(reloc.Magic)
 	var packed [][]byte
 	for _, s := range d.streams() {
-		c := compress(s, brotli.BestCompression)
+		c, err := compress(ctx, s, brotli.BestCompression)
+		if err != nil {
+			return nil, err
+		}
 		packed = append(packed, c)
 		patch = binary.AppendUvarint(patch, uint64(len(c)))
 	}
 	for _, c := range packed {
 		patch = append(patch, c...)
 	}
-	return patch
+	return patch, nil
 }
 
-func compress(b []byte, quality int) []byte {
+// compress looks at ctx before it begins.
+func compress(ctx context.Context, b []byte, quality int) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	var buf bytes.Buffer
 	window := max(10, min(24, bits.Len(uint(len(b))))) // the encoder takes memory for all of it
 	w := brotli.NewWriterOptions(&buf, brotli.WriterOptions{Quality: quality, LGWin: window})
 	_, _ = w.Write(b) // to memory: no error
 	_ = w.Close()
-	return buf.Bytes()
+	return buf.Bytes(), nil
 }
 
 // memory is what applying takes: the image, its references, what is filled in, blocks and runs, and the windows of the streams.

@@ -257,7 +257,59 @@ func TestCancelled(t *testing.T) {
 	stop := errors.New("stop")
 	cancel(stop)
 	_, _, err := Create(ctx, make([]byte, 1000), make([]byte, 1000))
-	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, stop)
+}
+
+// lastingContext ends after it was looked at so many times.
+type lastingContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	looks  int
+}
+
+var errLooked = errors.New("looked at often enough")
+
+func (c *lastingContext) Err() error {
+	if c.looks--; c.looks < 0 {
+		c.cancel(errLooked)
+	}
+	return c.Context.Err()
+}
+
+func lasting(t *testing.T, looks int) *lastingContext {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	t.Cleanup(func() { cancel(nil) })
+	return &lastingContext{ctx, cancel, looks}
+}
+
+// Between steps, and between streams: whenever the context ends, so does the work.
+func TestCancelledInBetween(t *testing.T) {
+	old := bytes.Repeat([]byte("the same all over "), 100)
+	next := append([]byte("new "), old...)
+	const many = 1000
+	whole := lasting(t, many)
+	want, _, err := Create(whole, old, next)
+	require.NoError(t, err)
+	looks := many - whole.looks
+	require.GreaterOrEqual(t, looks, 2+12+int(reloc.Streams), "at matching and predicting, and at each compression")
+	for n := range looks {
+		_, _, err := Create(lasting(t, n), old, next)
+		require.ErrorIs(t, err, errLooked)
+	}
+	got, _, err := Create(lasting(t, looks), old, next)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
+// Files that have nothing in common are one long search.
+func TestCancelledWhileMatching(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	old, next := make([]byte, 300_000), make([]byte, 300_000)
+	for i := range old {
+		old[i], next[i] = byte(r.Uint32()), byte(r.Uint32())
+	}
+	_, err := match(lasting(t, 3), old, next)
+	require.ErrorIs(t, err, errLooked)
 }
 
 func TestSuffixArray(t *testing.T) {

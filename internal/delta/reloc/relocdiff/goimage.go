@@ -124,10 +124,6 @@ func (im *image) moduledata(pclntab uint64) {
 			}
 			best = len(refs.List)
 			im.types, im.etypes, im.typesRange = types, etypes, r
-			im.gofunc = words[j+2]
-			if j == i+2 {
-				im.gofunc = words[j+2]
-			}
 		}
 	}
 	im.checkGofunc(words)

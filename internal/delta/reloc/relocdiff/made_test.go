@@ -3,6 +3,7 @@ package relocdiff
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"flag"
@@ -78,7 +79,8 @@ func made(t *testing.T, seed uint64, arm bool) (old, patch, next []byte) {
 	}
 	functab := m.file()
 	d := m.diff(functab)
-	patch = d.encode()
+	patch, err := d.encode(t.Context())
+	require.NoError(t, err)
 	var out bytes.Buffer
 	require.NoError(t, reloc.Apply(&out, bytes.NewReader(m.b), int64(len(m.b)), bytes.NewReader(patch), int64(len(patch)), int64(len(d.next)), 1<<30))
 	return m.b, patch, out.Bytes()
@@ -542,7 +544,9 @@ func (m *maker) diff(functab reloc.Range) *diff {
 	for range 40 {
 		d.next[m.IntN(len(d.next))]++
 	}
-	d.predict()
+	if err := d.predict(context.Background()); err != nil {
+		panic(err)
+	}
 	return d
 }
 

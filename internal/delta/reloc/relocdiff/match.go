@@ -12,14 +12,20 @@ import (
 func match(ctx context.Context, old, next []byte) ([]reloc.Block, error) {
 	m := &matcher{old: old, next: next, sa: suffixArray(old, 255)}
 	var scan, length, pos, lastScan, lastPos, lastOffset int
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	work := 0 // bytes looked at since the context was
 	for scan < len(next) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		oldScore := 0
 		scan += length
 		for ahead := scan; scan < len(next); scan++ {
 			pos, length = m.longest(next[scan:])
+			if work += 1 + length; work >= 1<<16 {
+				if work = 0; ctx.Err() != nil {
+					return nil, context.Cause(ctx)
+				}
+			}
 			for ; ahead < scan+length; ahead++ {
 				if i := ahead + lastOffset; i >= 0 && i < len(old) && old[i] == next[ahead] {
 					oldScore++
@@ -53,7 +59,7 @@ func match(ctx context.Context, old, next []byte) ([]reloc.Block, error) {
 	return prune(m.blocks, old, next), nil
 }
 
-var slack = 5
+const slack = 5
 
 type matcher struct {
 	old, next []byte

@@ -8,7 +8,7 @@ import (
 )
 
 // What things cost in a patch, in hundredths of a byte, as measured on programs.
-var (
+const (
 	costNew      = 30  // a new byte
 	costWrong    = 80  // a copied byte that has to be corrected
 	costBlock    = 200 // a block, besides how far it is away
