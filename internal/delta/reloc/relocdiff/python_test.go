@@ -132,6 +132,9 @@ func build(t *testing.T, goos, goarch string, version int) []byte {
 }
 
 func TestPythonPrograms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds programs for four systems")
+	}
 	python := python(t)
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip(err)
