@@ -275,9 +275,10 @@ func (s *scanner) goTypes() {
 	b := s.b[s.region.Off : s.region.Off+s.region.Size]
 	first, _ := s.plan.OldAddr(s.region.Off)
 	n := uint64(len(b))
-	add := func(o, base uint64) { s.add(s.region.Off+o, Off32, base) }
+	found := uint64(0) // those included that are found twice: methods that several types claim
+	add := func(o, base uint64) { s.add(s.region.Off+o, Off32, base); found++ }
 	address := func(v uint64) bool { return v == 0 || v >= s.plan.Lo && v < s.plan.Hi }
-	for i := uint64(0); i+48 <= n; i += 8 {
+	for i := uint64(0); i+48 <= n && found <= n/2; i += 8 {
 		t := b[i:]
 		align, kind := t[21], t[23]&31
 		if align == 0 || align > 8 || align&(align-1) != 0 || t[22] != align || kind == 0 || kind > lastKind || t[20]&0x80 != 0 {

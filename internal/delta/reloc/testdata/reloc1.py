@@ -239,6 +239,8 @@ class Scanner:
         heads = {20: [80], 25: [80], 19: [56], 22: [56], 23: [56], 17: [72], 18: [64], 21: [96, 104, 88, 80, 112]}
         refs = []
         for i in range(0, n - 47, 8):
+            if len(refs) > n // 2:
+                break
             k = b[i + 23] & 31
             if not (b[i + 21] in (1, 2, 4, 8) and b[i + 22] == b[i + 21] and 1 <= k <= 26 and b[i + 20] < 128
                     and 0 < u32(i + 40) < n and u32(i + 44) < n and u64(i + 8) <= u64(i)
