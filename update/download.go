@@ -142,7 +142,7 @@ func (u *Updater) download(t *transfer) error {
 	name := channel.BlobPath(t.blob.SHA256)
 	all := newCandidates(u.roster.Present(), u.cfg.Download.Tries)
 	for {
-		c, wait := all.next(time.Now())
+		c, wait := all.next(time.Now(), t.owner())
 		if c == nil {
 			return cmp.Or(all.err(), error(&SourceError{Name: name, Err: errors.New("there is no mirror")}))
 		}
@@ -166,6 +166,14 @@ func (u *Updater) download(t *transfer) error {
 		c.failed(err, t.done-t.far >= leastProgress, time.Now())
 		t.far = max(t.far, t.done)
 	}
+}
+
+// owner is the number of the mirror whose bytes would be lost with any other; 0: there is none.
+func (t *transfer) owner() int {
+	if t.single && t.done > 0 {
+		return t.by
+	}
+	return 0
 }
 
 // from reads the rest from one mirror and judges the whole. What does not fit is deleted.

@@ -13,7 +13,7 @@ import (
 )
 
 // Which mirror is asked next, and when: the first in the list that may be asked now. A failure costs a mirror a try and a
-// pause, in which the others are asked.
+// pause, in which the others are asked, unless that would cost what has arrived.
 
 const (
 	defaultTries    = 5
@@ -45,10 +45,15 @@ func newCandidates(mirrors []trust.Mirror, tries int) candidates {
 	return all
 }
 
-// next returns the first that may be asked now, or soonest, and how long that takes; nil if none is left.
-func (all candidates) next(now time.Time) (*candidate, time.Duration) {
+// next returns the first that may be asked now, or soonest, and how long that takes; nil if none is left. The one with the
+// number owner goes before all others.
+func (all candidates) next(now time.Time, owner int) (*candidate, time.Duration) {
 	var soonest *candidate
 	for _, c := range all {
+		if c.tries > 0 && c.Number == owner {
+			soonest = c
+			break
+		}
 		if c.tries > 0 && (soonest == nil || earlier(c, soonest, now)) {
 			soonest = c
 		}
