@@ -153,6 +153,7 @@ func (u *Updater) download(t *transfer) error {
 		var state *StateError
 		switch {
 		case err == nil:
+			u.strikeMisfits(all)
 			return nil
 		case errors.As(err, &state), t.ctx.Err() != nil:
 			return err
@@ -165,6 +166,15 @@ func (u *Updater) download(t *transfer) error {
 		u.log.Info("a mirror failed", "file", name, "mirror", c.Number, "done", t.done, "cause", err)
 		c.failed(err, t.done-t.far >= leastProgress, time.Now())
 		t.far = max(t.far, t.done)
+	}
+}
+
+// strikeMisfits strikes the mirrors that answered with a wrong length or part, now that another one had the right blob.
+func (u *Updater) strikeMisfits(all candidates) {
+	for _, c := range all {
+		if misfits(c.err) {
+			u.roster.Strike(c.Mirror, c.err)
+		}
 	}
 }
 

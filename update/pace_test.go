@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -259,4 +260,54 @@ func TestSlowLimit(t *testing.T) {
 	})
 	u := m.start()
 	require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))
+}
+
+// A mirror that answers with a wrong length, or a wrong part, is left out once another one has shown that it is wrong.
+func TestMisfitsAreLeftOut(t *testing.T) {
+	for name, answer := range map[string]func(w http.ResponseWriter, whole int){
+		"a wrong length": func(w http.ResponseWriter, _ int) { _, _ = io.WriteString(w, "short") },
+		"a wrong part": func(w http.ResponseWriter, whole int) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 1-%d/%d", whole-1, whole))
+			w.WriteHeader(http.StatusPartialContent)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVendor(t)
+			content := program("1.1.0")
+			v.release("1.1.0", content)
+			asked := 0
+			files := http.FileServer(http.Dir(v.dir))
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if !strings.HasPrefix(req.URL.Path, "/blobs/") {
+					files.ServeHTTP(w, req)
+					return
+				}
+				asked++
+				answer(w, len(content))
+			}))
+			defer srv.Close()
+			liar, err := update.HTTP(srv.URL, nil)
+			require.NoError(t, err)
+			empty := true // and so cannot tell who is right
+			honest := update.FS(os.DirFS(v.dir))
+			other := source(func(ctx context.Context, path string, offset int64) (io.ReadCloser, error) {
+				if empty && strings.HasPrefix(path, "blobs/") {
+					return nil, os.ErrNotExist
+				}
+				return honest.Open(ctx, path, offset)
+			})
+			m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = update.Mirrors(liar, other) })
+			u := m.start()
+			d := check(t, u)
+			require.Error(t, u.Stage(t.Context(), d.Update, nil))
+			require.NotContains(t, m.events, "update.mirror_out source")
+			empty = false
+			require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+			require.Contains(t, m.events, "update.mirror_out source")
+			require.Equal(t, 2, asked)
+			v.release("1.2.0", program("1.2.0"))
+			require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))
+			require.Equal(t, 2, asked, "it is asked no more")
+		})
+	}
 }

@@ -116,15 +116,13 @@ func passes(err error) bool {
 		portal   *PortalError
 		redirect *RedirectError
 		proxy    *ProxyError
-		length   *trust.LengthError
-		part     *trust.RangeError
 		status   *StatusError
 		cert     *tls.CertificateVerificationError
 		alert    tls.AlertError
 	)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.As(err, &wrong), errors.As(err, &portal), errors.As(err, &redirect),
-		errors.As(err, &proxy), errors.As(err, &length), errors.As(err, &part), errors.As(err, &cert), errors.As(err, &alert):
+		errors.As(err, &proxy), misfits(err), errors.As(err, &cert), errors.As(err, &alert):
 		return false
 	case errors.As(err, &status):
 		switch status.Status {
@@ -134,4 +132,11 @@ func passes(err error) bool {
 		return status.Status >= 500 && status.Status != http.StatusNotImplemented && status.Status != http.StatusHTTPVersionNotSupported
 	}
 	return true
+}
+
+// misfits reports whether an answer cannot be of the file that was asked for: it has another length, or is another part.
+func misfits(err error) bool {
+	var length *trust.LengthError
+	var part *trust.RangeError
+	return errors.As(err, &length) || errors.As(err, &part)
 }
