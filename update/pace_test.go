@@ -311,3 +311,17 @@ func TestMisfitsAreLeftOut(t *testing.T) {
 		})
 	}
 }
+
+// At a byte a second, what is left of a large file takes longer than a Duration can say.
+func TestTimeLeftOfSlowDownloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var last update.Progress
+		note := update.Metered(func(p update.Progress) { last = p })
+		for done := range int64(3) {
+			note(update.Progress{Step: update.Downloading, Done: done, Total: 1 << 40})
+			time.Sleep(time.Second)
+		}
+		require.EqualValues(t, 1, last.Rate)
+		require.Greater(t, last.Left, 250*365*24*time.Hour)
+	})
+}
