@@ -56,7 +56,7 @@ type Update struct {
 	Artifact *channel.Artifact // for this platform
 	Size     int64             // bytes of the whole artifact
 	// Download is how many bytes Stage is likely to download: patches to the version in place, if there are any that are
-	// worth it, or the whole. What has been downloaded before counts.
+	// worth it, or the whole. What has been downloaded before counts; 0: it is staged.
 	Download int64
 
 	patches *channel.Patches  // to this release, if they are known
@@ -123,6 +123,13 @@ func (u *Updater) foresee(ctx context.Context, view *trust.View, j *journal, d *
 		if running, err := u.prepare(ctx, view, *d.Plan.Running); err == nil {
 			d.Update.running = running.Artifact
 		}
+	}
+	if u.names(j, d.Update) { // staged: nothing is left to download, and what it takes is there
+		d.Update.Download = 0
+		if d.Obstacle != nil && d.Obstacle.Obstacle == NoSpace {
+			d.Obstacle = nil
+		}
+		return
 	}
 	u.foreseePatches(ctx, j, d.Update)
 	if d.Obstacle != nil && d.Obstacle.Obstacle == NoSpace && d.Update.steps != nil { // patches may need less
@@ -226,7 +233,7 @@ func (u *Updater) Notes(ctx context.Context, up *Update) (text, mediaType string
 	if n.Length > 1<<20 {
 		return "", "", &VerifyError{File: channel.BlobPath(n.SHA256), Err: errors.New("release notes of more than 1 MiB")}
 	}
-	if err := u.fetchBlob(ctx, n.Blob, &b); err != nil {
+	if err := u.fetchNow(ctx, n.Blob, &b); err != nil {
 		return "", "", err
 	}
 	return b.String(), n.MediaType, nil
