@@ -124,7 +124,7 @@ func (u *Updater) foresee(ctx context.Context, view *trust.View, j *journal, d *
 			d.Update.running = running.Artifact
 		}
 	}
-	if u.names(j, d.Update) { // staged: nothing is left to download, and what it takes is there
+	if u.seemsStaged(j, d.Update) { // nothing is left to download, and what it takes is there
 		d.Update.Download = 0
 		if d.Obstacle != nil && d.Obstacle.Obstacle == NoSpace {
 			d.Obstacle = nil
@@ -136,6 +136,15 @@ func (u *Updater) foresee(ctx context.Context, view *trust.View, j *journal, d *
 		d.Obstacle = nil
 		_ = errors.As(u.preflight(ctx, d.Update), &d.Obstacle)
 	}
+}
+
+// seemsStaged reports whether up is staged, without reading it.
+func (u *Updater) seemsStaged(j *journal, up *Update) bool {
+	if !u.names(j, up) {
+		return false
+	}
+	_, err := u.disk.Lstat(u.stagedPath(j, j.Staged.Path))
+	return err == nil
 }
 
 func (u *Updater) checkFailed(err error) Decision {
