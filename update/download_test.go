@@ -158,47 +158,51 @@ func TestResumeFromGarbage(t *testing.T) {
 }
 
 func TestStall(t *testing.T) {
-	v := newVendor(t)
-	v.release("1.1.0", program("1.1.0"))
-	honest := update.FS(os.DirFS(v.dir))
-	mute := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		if !strings.HasPrefix(name, "blobs/") {
-			return honest.Open(ctx, name, offset)
-		}
-		r, w := io.Pipe()
-		context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
-		return r, nil
-	})
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) {
-		c.Source, c.Trust.StallTimeout, c.Download.Tries = mute, 50*time.Millisecond, 1
-	})
-	u := m.start()
-	d := check(t, u)
-	var failed *update.SourceError
-	began := time.Now()
-	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
-	require.ErrorContains(t, failed, "next to nothing, arrived for too long")
-	require.Less(t, time.Since(began), 10*time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		v := newVendor(t)
+		v.release("1.1.0", program("1.1.0"))
+		honest := update.FS(os.DirFS(v.dir))
+		mute := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+			if !strings.HasPrefix(name, "blobs/") {
+				return honest.Open(ctx, name, offset)
+			}
+			r, w := io.Pipe()
+			context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+			return r, nil
+		})
+		m := newMachine(t, v, "1.0.0", func(c *update.Config) {
+			c.Source, c.Trust.StallTimeout, c.Download.Tries = mute, 50*time.Millisecond, 1
+		})
+		u := m.start()
+		d := check(t, u)
+		var failed *update.SourceError
+		began := time.Now()
+		require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
+		require.ErrorContains(t, failed, "next to nothing, arrived for too long")
+		require.Less(t, time.Since(began), 10*time.Second)
 
-	u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	require.ErrorIs(t, u.Stage(ctx, d.Update, nil), context.DeadlineExceeded)
+		u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, u.Stage(ctx, d.Update, nil), context.DeadlineExceeded)
+	})
 }
 
 // A slow line is not a stalled one.
 func TestSlowButSteady(t *testing.T) {
-	v := newVendor(t)
-	content := bytes.Repeat(program("1.1.0"), 150)
-	v.release("1.1.0", content)
-	honest := update.FS(os.DirFS(v.dir))
-	slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return &slowReader{r: r, last: time.Now()} })
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, time.Second })
-	u := m.start()
-	d := check(t, u)
-	began := time.Now()
-	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
-	require.Greater(t, time.Since(began), 1300*time.Millisecond, "longer than the stall time-out")
+	synctest.Test(t, func(t *testing.T) {
+		v := newVendor(t)
+		content := bytes.Repeat(program("1.1.0"), 150)
+		v.release("1.1.0", content)
+		honest := update.FS(os.DirFS(v.dir))
+		slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return &slowReader{r: r, last: time.Now()} })
+		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, time.Second })
+		u := m.start()
+		d := check(t, u)
+		began := time.Now()
+		require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+		require.Greater(t, time.Since(began), 1300*time.Millisecond, "longer than the stall time-out")
+	})
 }
 
 // slowReader delivers 2500 bytes a second, every 80 ms or, on a busy machine, less often.
