@@ -56,7 +56,7 @@ type Update struct {
 	Artifact *channel.Artifact // for this platform
 	Size     int64             // bytes of the whole artifact
 	// Download is how many bytes Stage is likely to download: patches to the version in place, if there are any that are
-	// worth it, or the whole. What has been downloaded before counts.
+	// worth it, or the whole. What has been downloaded before counts; 0: it is staged.
 	Download int64
 
 	patches *channel.Patches  // to this release, if they are known
@@ -124,11 +124,27 @@ func (u *Updater) foresee(ctx context.Context, view *trust.View, j *journal, d *
 			d.Update.running = running.Artifact
 		}
 	}
+	if u.seemsStaged(j, d.Update) { // nothing is left to download, and what it takes is there
+		d.Update.Download = 0
+		if d.Obstacle != nil && d.Obstacle.Obstacle == NoSpace {
+			d.Obstacle = nil
+		}
+		return
+	}
 	u.foreseePatches(ctx, j, d.Update)
 	if d.Obstacle != nil && d.Obstacle.Obstacle == NoSpace && d.Update.steps != nil { // patches may need less
 		d.Obstacle = nil
 		_ = errors.As(u.preflight(ctx, d.Update), &d.Obstacle)
 	}
+}
+
+// seemsStaged reports whether up is staged, without reading it.
+func (u *Updater) seemsStaged(j *journal, up *Update) bool {
+	if !u.names(j, up) {
+		return false
+	}
+	_, err := u.disk.Lstat(u.stagedPath(j, j.Staged.Path))
+	return err == nil
 }
 
 func (u *Updater) checkFailed(err error) Decision {
@@ -226,7 +242,7 @@ func (u *Updater) Notes(ctx context.Context, up *Update) (text, mediaType string
 	if n.Length > 1<<20 {
 		return "", "", &VerifyError{File: channel.BlobPath(n.SHA256), Err: errors.New("release notes of more than 1 MiB")}
 	}
-	if err := u.fetchBlob(ctx, n.Blob, &b); err != nil {
+	if err := u.fetchNow(ctx, n.Blob, &b); err != nil {
 		return "", "", err
 	}
 	return b.String(), n.MediaType, nil

@@ -201,6 +201,7 @@ func TestHostileCheckpoint(t *testing.T) {
 		"the file is longer": {func(h *half) { h.overwrite(append(bytes.Clone(h.content), 'x')) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits for the disk
 			for _, probed := range []bool{true, false} {
 				h := newHalf(t, func(c *update.Config) { c.Trial.InsecureSkipProbe = !probed })
 				c.do(h)

@@ -130,9 +130,10 @@
 // [Mirrors] are asked in order; another one goes on in the middle of a file. What fails for a moment (5xx, 408, 425, 429,
 // broken or silent connections) is tried again, Download.Tries times in a row, after random pauses that grow and after what the
 // server says in Retry-After; what is absent (403, 404, 410), refused (401, 407) or no answer (a captive portal, a redirect
-// elsewhere, a wrong length) is not, in this Stage. A mirror that delivered all of a file and the file is wrong is left out for as long
-// as the [Updater] lives, logged, and reported as [EventMirrorOut], unless there is no other. A file that came from
-// several and is wrong is fetched once more from one. Metadata is not tried again within a Check: the next check does.
+// elsewhere, a wrong length) is not, in this Stage. A mirror that delivered all of a file and the file is wrong, or that
+// answered with a wrong length or part of what another one then had, is left out for as long as the [Updater] lives, logged,
+// and reported as [EventMirrorOut], unless there is no other. A file that came from several and is wrong is fetched once more
+// from one. Metadata is not tried again within a Check: the next check does.
 //
 // [Updater.Pause] and [Updater.Resume] hold downloads up; Download.BytesPerSecond limits them; [Progress] has rate and
 // time left. A transfer has no total time-out, only Trust.StallTimeout. Parallel connections are not used: they bring nothing

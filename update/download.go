@@ -42,6 +42,25 @@ var (
 
 // fetchBlob streams a small verified blob to w. Nothing reaches w before the whole of it is verified.
 func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) error {
+	return u.fetchSmall(ctx, b, w, func(*transfer) {})
+}
+
+// fetchNow is fetchBlob for what somebody waits for: it heeds neither Pause nor the limit.
+func (u *Updater) fetchNow(ctx context.Context, b channel.Blob, w io.Writer) error {
+	return u.fetchSmall(ctx, b, w, (*transfer).now)
+}
+
+// fetchOnce is fetchNow for what can be done without: every mirror is asked once, and all of it takes no longer than a stall.
+func (u *Updater) fetchOnce(ctx context.Context, b channel.Blob, w io.Writer) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, u.cfg.Trust.StallTimeout, errStalled)
+	defer cancel()
+	return u.fetchSmall(ctx, b, w, func(t *transfer) {
+		t.now()
+		t.tries = 1
+	})
+}
+
+func (u *Updater) fetchSmall(ctx context.Context, b channel.Blob, w io.Writer, adjust func(*transfer)) error {
 	if err := disk.MkdirAll(u.disk, u.dir, 0o700); err != nil {
 		return &StateError{u.dir, err}
 	}
@@ -50,7 +69,9 @@ func (u *Updater) fetchBlob(ctx context.Context, b channel.Blob, w io.Writer) er
 		return &StateError{u.dir, err}
 	}
 	defer func() { _, _ = f.Close(), u.disk.Remove(f.Name()) }()
-	if err := u.download(u.transfer(ctx, b, f)); err != nil {
+	t := u.transfer(ctx, b, f)
+	adjust(t)
+	if err := u.download(t); err != nil {
 		return err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -119,6 +140,7 @@ type transfer struct {
 	stall    time.Duration
 	limit    *rate.Limiter // nil: none
 	pauser   *pauser
+	tries    int              // see Download
 	progress func(done int64) // may be nil
 	marks    *marks           // nil: it is too small to go on with
 
@@ -134,15 +156,18 @@ type transfer struct {
 }
 
 func (u *Updater) transfer(ctx context.Context, b channel.Blob, f disk.File) *transfer {
-	return &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, limit: u.limit, pauser: u.pauser}
+	return &transfer{ctx: ctx, blob: b, file: f, hash: sha256.New(), stall: u.cfg.Trust.StallTimeout, limit: u.limit, pauser: u.pauser, tries: u.cfg.Download.Tries}
 }
+
+// now lets a transfer heed neither Pause nor the limit.
+func (t *transfer) now() { t.limit, t.pauser = nil, newPauser() }
 
 // download completes the file from the mirrors. When it returns nil, the file holds exactly the blob.
 func (u *Updater) download(t *transfer) error {
 	name := channel.BlobPath(t.blob.SHA256)
-	all := newCandidates(u.roster.Present(), u.cfg.Download.Tries)
+	all := newCandidates(u.roster.Present(), t.tries)
 	for {
-		c, wait := all.next(time.Now())
+		c, wait := all.next(time.Now(), t.owner())
 		if c == nil {
 			return cmp.Or(all.err(), error(&SourceError{Name: name, Err: errors.New("there is no mirror")}))
 		}
@@ -153,6 +178,7 @@ func (u *Updater) download(t *transfer) error {
 		var state *StateError
 		switch {
 		case err == nil:
+			u.strikeMisfits(all)
 			return nil
 		case errors.As(err, &state), t.ctx.Err() != nil:
 			return err
@@ -166,6 +192,23 @@ func (u *Updater) download(t *transfer) error {
 		c.failed(err, t.done-t.far >= leastProgress, time.Now())
 		t.far = max(t.far, t.done)
 	}
+}
+
+// strikeMisfits strikes the mirrors that answered with a wrong length or part, now that another one had the right blob.
+func (u *Updater) strikeMisfits(all candidates) {
+	for _, c := range all {
+		if misfits(c.err) {
+			u.roster.Strike(c.Mirror, c.err)
+		}
+	}
+}
+
+// owner is the number of the mirror whose bytes would be lost with any other; 0: there is none.
+func (t *transfer) owner() int {
+	if t.single && t.done > 0 {
+		return t.by
+	}
+	return 0
 }
 
 // from reads the rest from one mirror and judges the whole. What does not fit is deleted.

@@ -3,12 +3,15 @@ package update_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -155,47 +158,51 @@ func TestResumeFromGarbage(t *testing.T) {
 }
 
 func TestStall(t *testing.T) {
-	v := newVendor(t)
-	v.release("1.1.0", program("1.1.0"))
-	honest := update.FS(os.DirFS(v.dir))
-	mute := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		if !strings.HasPrefix(name, "blobs/") {
-			return honest.Open(ctx, name, offset)
-		}
-		r, w := io.Pipe()
-		context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
-		return r, nil
-	})
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) {
-		c.Source, c.Trust.StallTimeout, c.Download.Tries = mute, 50*time.Millisecond, 1
-	})
-	u := m.start()
-	d := check(t, u)
-	var failed *update.SourceError
-	began := time.Now()
-	require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
-	require.ErrorContains(t, failed, "next to nothing, arrived for too long")
-	require.Less(t, time.Since(began), 10*time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		v := newVendor(t)
+		v.release("1.1.0", program("1.1.0"))
+		honest := update.FS(os.DirFS(v.dir))
+		mute := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+			if !strings.HasPrefix(name, "blobs/") {
+				return honest.Open(ctx, name, offset)
+			}
+			r, w := io.Pipe()
+			context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+			return r, nil
+		})
+		m := newMachine(t, v, "1.0.0", func(c *update.Config) {
+			c.Source, c.Trust.StallTimeout, c.Download.Tries = mute, 50*time.Millisecond, 1
+		})
+		u := m.start()
+		d := check(t, u)
+		var failed *update.SourceError
+		began := time.Now()
+		require.ErrorAs(t, u.Stage(t.Context(), d.Update, nil), &failed)
+		require.ErrorContains(t, failed, "next to nothing, arrived for too long")
+		require.Less(t, time.Since(began), 10*time.Second)
 
-	u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	require.ErrorIs(t, u.Stage(ctx, d.Update, nil), context.DeadlineExceeded)
+		u = m.process(func(c *update.Config) { c.Trust.StallTimeout = time.Hour })
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, u.Stage(ctx, d.Update, nil), context.DeadlineExceeded)
+	})
 }
 
 // A slow line is not a stalled one.
 func TestSlowButSteady(t *testing.T) {
-	v := newVendor(t)
-	content := bytes.Repeat(program("1.1.0"), 150)
-	v.release("1.1.0", content)
-	honest := update.FS(os.DirFS(v.dir))
-	slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return &slowReader{r: r, last: time.Now()} })
-	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, time.Second })
-	u := m.start()
-	d := check(t, u)
-	began := time.Now()
-	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
-	require.Greater(t, time.Since(began), 1300*time.Millisecond, "longer than the stall time-out")
+	synctest.Test(t, func(t *testing.T) {
+		v := newVendor(t)
+		content := bytes.Repeat(program("1.1.0"), 150)
+		v.release("1.1.0", content)
+		honest := update.FS(os.DirFS(v.dir))
+		slow := wrapBlobs(honest, func(r io.Reader) io.Reader { return &slowReader{r: r, last: time.Now()} })
+		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Trust.StallTimeout = slow, time.Second })
+		u := m.start()
+		d := check(t, u)
+		began := time.Now()
+		require.NoError(t, u.Stage(t.Context(), d.Update, nil))
+		require.Greater(t, time.Since(began), 1300*time.Millisecond, "longer than the stall time-out")
+	})
 }
 
 // slowReader delivers 2500 bytes a second, every 80 ms or, on a busy machine, less often.
@@ -210,4 +217,42 @@ func (s *slowReader) Read(p []byte) (int, error) {
 	due := max(1, int(2500*now.Sub(s.last).Seconds()))
 	s.last = now
 	return s.r.Read(p[:min(due, len(p))])
+}
+
+// What the only mirror that counts has delivered is not thrown away because another one is to be had during its pause.
+func TestSingleMirrorIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVendor(t)
+		content := bytes.Repeat(program("1.1.0"), 100_000) // 2.7 MB
+		v.release("1.1.0", content)
+		honest := update.FS(os.DirFS(v.dir))
+		const cut = 900_000
+		var asked []string
+		mirror := func(name string, wrap func(offset int64, r io.Reader) io.Reader) update.Source {
+			return source(func(ctx context.Context, path string, offset int64) (io.ReadCloser, error) {
+				r, err := honest.Open(ctx, path, offset)
+				if err != nil || !strings.HasPrefix(path, "blobs/") {
+					return r, err
+				}
+				asked = append(asked, fmt.Sprint(name, offset))
+				return struct {
+					io.Reader
+					io.Closer
+				}{wrap(offset, r), r}, nil
+			})
+		}
+		liar := mirror("liar ", func(int64, io.Reader) io.Reader {
+			return io.LimitReader(bytes.NewReader(bytes.Repeat([]byte("x"), cut)), cut)
+		})
+		good := mirror("good ", func(offset int64, r io.Reader) io.Reader {
+			if slices.Contains(asked[:len(asked)-1], fmt.Sprint("good ", cut)) && offset < 2*cut { // alone, it is cut
+				return io.LimitReader(r, cut)
+			}
+			return r
+		})
+		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source = update.Mirrors(liar, good) })
+		u := m.start()
+		require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))
+		require.Equal(t, []string{"liar 0", "good 900000", "good 0", "good 900000", "good 1800000"}, asked)
+	})
 }

@@ -39,3 +39,6 @@ func Reborn(u *Updater, fsys disk.FS, cfg Config) (*Updater, error) {
 func SetCheckpoints(u *Updater, now, kept int64, boot string) {
 	u.pace.now, u.pace.kept, u.boot = now, kept, func() string { return boot }
 }
+
+// Metered adds rate and time left to what a download reports.
+func Metered(progress func(Progress)) func(Progress) { return metered(progress) }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -32,7 +33,7 @@ func (u *Updater) stagePatched(ctx context.Context, up *Update, into string, pro
 	list := up.patches
 	if list == nil {
 		var err error
-		if list, err = u.fetchPatches(ctx, up); err != nil {
+		if list, err = u.fetchPatches(ctx, up, u.fetchBlob); err != nil {
 			return Staged{}, err
 		}
 	}
@@ -70,14 +71,14 @@ func (u *Updater) mayPatch(up *Update) bool {
 }
 
 // fetchPatches fetches and checks the list of patches.
-func (u *Updater) fetchPatches(ctx context.Context, up *Update) (*channel.Patches, error) {
+func (u *Updater) fetchPatches(ctx context.Context, up *Update, fetch func(context.Context, channel.Blob, io.Writer) error) (*channel.Patches, error) {
 	blob := *up.Release.Patches
 	name := channel.BlobPath(blob.SHA256)
 	if blob.Length > channel.MaxPatches {
 		return nil, &VerifyError{File: name, Err: fmt.Errorf("a list of patches of %d bytes", blob.Length)}
 	}
 	var data bytes.Buffer
-	if err := u.fetchBlob(ctx, blob, &data); err != nil {
+	if err := fetch(ctx, blob, &data); err != nil {
 		return nil, err
 	}
 	list, err := channel.ParsePatches(data.Bytes())
@@ -95,7 +96,7 @@ func (u *Updater) foreseePatches(ctx context.Context, j *journal, up *Update) {
 	if !u.mayPatch(up) {
 		return
 	}
-	list, err := u.fetchPatches(ctx, up)
+	list, err := u.fetchPatches(ctx, up, u.fetchOnce)
 	if err != nil {
 		u.log.Info("the patches to this version are not known", "to", up.Release.Version, "cause", err)
 		return

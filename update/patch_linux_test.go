@@ -72,7 +72,12 @@ func TestPatchNeedsLessSpace(t *testing.T) {
 	require.Equal(t, update.NoSpace, full.Obstacle)
 	require.Zero(t, w.read[d.Update.Artifact.SHA256])
 
-	m.updateTo(m.process(), "1.1.0")
+	u = m.process()
+	require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))
+	d = check(t, u)
+	require.Nil(t, d.Obstacle, "it is staged: no more space is needed")
+	require.NoError(t, u.Apply(t.Context(), d.Update))
+	require.Equal(t, "1.1.0", m.version())
 }
 
 // On a file system that clones, unchanged files share their blocks with the version before, and are files of their own

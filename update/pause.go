@@ -2,6 +2,7 @@ package update
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -86,6 +87,7 @@ type meter struct {
 const (
 	meterStep   = 250 * time.Millisecond
 	meterMemory = 5 * time.Second
+	longestLeft = float64(math.MaxInt64 / time.Second) // in seconds: 292 years
 )
 
 func (m *meter) note(done int64, now time.Time) float64 {
@@ -113,7 +115,7 @@ func metered(progress func(Progress)) func(Progress) {
 		if p.Step == Downloading {
 			if rate := m.note(p.Done, time.Now()); rate >= 1 {
 				p.Rate = int64(rate)
-				p.Left = time.Duration(float64(max(0, p.Total-p.Done))/rate) * time.Second
+				p.Left = time.Duration(min(float64(max(0, p.Total-p.Done))/rate, longestLeft)) * time.Second
 			}
 		}
 		progress(p)

@@ -13,7 +13,7 @@ import (
 )
 
 // Which mirror is asked next, and when: the first in the list that may be asked now. A failure costs a mirror a try and a
-// pause, in which the others are asked.
+// pause, in which the others are asked, unless that would cost what has arrived.
 
 const (
 	defaultTries    = 5
@@ -45,10 +45,15 @@ func newCandidates(mirrors []trust.Mirror, tries int) candidates {
 	return all
 }
 
-// next returns the first that may be asked now, or soonest, and how long that takes; nil if none is left.
-func (all candidates) next(now time.Time) (*candidate, time.Duration) {
+// next returns the first that may be asked now, or soonest, and how long that takes; nil if none is left. The one with the
+// number owner goes before all others.
+func (all candidates) next(now time.Time, owner int) (*candidate, time.Duration) {
 	var soonest *candidate
 	for _, c := range all {
+		if c.tries > 0 && c.Number == owner {
+			soonest = c
+			break
+		}
 		if c.tries > 0 && (soonest == nil || earlier(c, soonest, now)) {
 			soonest = c
 		}
@@ -111,15 +116,13 @@ func passes(err error) bool {
 		portal   *PortalError
 		redirect *RedirectError
 		proxy    *ProxyError
-		length   *trust.LengthError
-		part     *trust.RangeError
 		status   *StatusError
 		cert     *tls.CertificateVerificationError
 		alert    tls.AlertError
 	)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.As(err, &wrong), errors.As(err, &portal), errors.As(err, &redirect),
-		errors.As(err, &proxy), errors.As(err, &length), errors.As(err, &part), errors.As(err, &cert), errors.As(err, &alert):
+		errors.As(err, &proxy), misfits(err), errors.As(err, &cert), errors.As(err, &alert):
 		return false
 	case errors.As(err, &status):
 		switch status.Status {
@@ -129,4 +132,11 @@ func passes(err error) bool {
 		return status.Status >= 500 && status.Status != http.StatusNotImplemented && status.Status != http.StatusHTTPVersionNotSupported
 	}
 	return true
+}
+
+// misfits reports whether an answer cannot be of the file that was asked for: it has another length, or is another part.
+func misfits(err error) bool {
+	var length *trust.LengthError
+	var part *trust.RangeError
+	return errors.As(err, &length) || errors.As(err, &part)
 }

@@ -24,6 +24,8 @@ type HTTPConfig struct {
 	// RootCAs holds certificates of authorities, in PEM, that are accepted besides those of the system.
 	RootCAs []byte
 	// Certificates are shown to a server that asks for a client certificate. Their private keys may be any crypto.Signer.
+	// An https proxy that asks would see them as well: so Proxy cannot be one, and where the environment may name one, set
+	// Proxy to something else.
 	Certificates []tls.Certificate
 	// Header is sent with every request to the host of the base URL, such as Authorization. It is sent to no other host and
 	// to no proxy, and never along a redirect, not even on the same host.

@@ -64,6 +64,9 @@ func HTTPWith(baseURL string, cfg HTTPConfig) (Source, error) {
 	if t.Proxy, err = proxyFunc(cfg.Proxy); err != nil {
 		return nil, &HTTPConfigError{"Proxy", err}
 	}
+	if len(cfg.Certificates) > 0 && isHTTPS(cfg.Proxy) {
+		return nil, &HTTPConfigError{"Certificates", errors.New("would be shown to the https proxy, too, if it asks: use an http proxy, or none")}
+	}
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: slices.Clone(cfg.Certificates)}
 	if t.TLSClientConfig.RootCAs, err = rootCAs(cfg.RootCAs); err != nil {
 		return nil, &HTTPConfigError{"RootCAs", err}
@@ -104,6 +107,11 @@ func proxyFunc(proxy string) (func(*http.Request) (*url.URL, error), error) {
 		return nil, fmt.Errorf("%s is not of the form http://[USER:PASSWORD@]HOST:PORT (or https, socks5)", u.Redacted())
 	}
 	return http.ProxyURL(u), nil
+}
+
+func isHTTPS(proxy string) bool {
+	u, err := url.Parse(proxy)
+	return err == nil && u.Scheme == "https"
 }
 
 // rootCAs adds certificates to those of the system. nil means the system's alone.

@@ -2,6 +2,8 @@ package trust
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -293,7 +295,10 @@ func TestHTTPConfigIsChecked(t *testing.T) {
 		"header name":            {"Header", "https://h", HTTPConfig{Header: http.Header{"a b": {"x"}}}},
 		"header value":           {"Header", "https://h", HTTPConfig{Header: http.Header{"A": {"x\r\nB: y"}}}},
 		"header of ours":         {"Header", "https://h", HTTPConfig{Header: http.Header{"range": {"bytes=0-"}}}},
-		"header in the clear":    {"Header", "http://h", HTTPConfig{Header: http.Header{"A": {"x"}}}},
+		"certificate for a proxy": {"Certificates", "https://h", HTTPConfig{
+			Proxy: "HTTPS://user:hunter2@proxy", Certificates: []tls.Certificate{{Certificate: [][]byte{{1}}, PrivateKey: ed25519.PrivateKey{}}},
+		}},
+		"header in the clear": {"Header", "http://h", HTTPConfig{Header: http.Header{"A": {"x"}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := HTTPWith(c.base, c.cfg)
