@@ -13,7 +13,7 @@ var downloadGuards = []mutant{
 	{"what lies beyond a checkpoint is believed after a loss of power", "update/checkpoint.go",
 		"	return best, m.file.Truncate(best.Offset)\n", "	return best, nil\n", "TestDownloadCrashes"},
 	{"data without a checkpoint is believed", "update/checkpoint.go",
-		"		return nil, errors.Join(err, m.file.Truncate(0))\n", "		return nil, err\n", "TestDownloadCrashes"},
+		"			err = errors.Join(err, m.file.Truncate(0))\n", "", "TestDownloadCrashes"},
 	{"a checkpoint outlasts its data", "update/download.go",
 		"		if err := t.marks.dropAll(); err != nil {\n			return err\n		}\n	}\n	t.hash", "	}\n	t.hash", "TestRestartForgetsCheckpoints"},
 	{"data that could not be synced is built on", "update/checkpoint.go",
