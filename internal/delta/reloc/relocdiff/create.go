@@ -144,7 +144,7 @@ func (d *diff) isImage() bool { return len(d.plan.Regions) > 0 }
 
 func (d *diff) align(ctx context.Context) (err error) {
 	if !d.isImage() {
-		d.blocks, err = match(ctx, d.old, d.next)
+		d.blocks, err = newMatcher(d.old).match(ctx, d.next)
 		d.where = reloc.NewMap(d.plan, d.blocks)
 		return err
 	}
@@ -163,9 +163,10 @@ func (d *diff) align(ctx context.Context) (err error) {
 
 // alignBy aligns the images with their references masked. The functions tell an address in a space that both have in common.
 func (d *diff) alignBy(ctx context.Context, old, next func(addr uint64) uint64) (err error) {
-	a, b := d.oldImage.masked(d.plan, d.refs, old), d.nextImage.masked(d.back, d.nextRefs, next)
+	masked := d.oldImage.masked(d.plan, d.refs, old)
 	runtime.GC() // what came before this step, and what it takes, is several times the size of the files
-	d.blocks, err = match(ctx, a, b)
+	m := newMatcher(masked)
+	d.blocks, err = m.match(ctx, d.nextImage.masked(d.back, d.nextRefs, next))
 	d.where = reloc.NewMap(d.plan, d.blocks)
 	runtime.GC()
 	return err

@@ -308,7 +308,7 @@ func TestCancelledWhileMatching(t *testing.T) {
 	for i := range old {
 		old[i], next[i] = byte(r.Uint32()), byte(r.Uint32())
 	}
-	_, err := match(lasting(t, 3), old, next)
+	_, err := newMatcher(old).match(lasting(t, 3), next)
 	require.ErrorIs(t, err, errLooked)
 }
 
