@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead-dev/fairlead/channel"
 	"time"
 
+	"github.com/fairlead-dev/fairlead/internal/delta"
 	"github.com/fairlead-dev/fairlead/internal/disk"
 )
 
@@ -214,7 +215,9 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 			u.dropPatches(up, failed) // the whole may need their space
 		}
 		if err := u.checkSpace(up.Artifact, nil); err != nil {
-			u.rememberPatch(ctx, up, failed, err)
+			if memory := (*delta.MemoryError)(nil); !errors.As(failed, &memory) { // the app may allow more, and then there is a way
+				u.rememberPatch(ctx, up, failed, err)
+			}
 			return st, err
 		}
 	}
