@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -338,9 +339,9 @@ func TestRoster(t *testing.T) {
 // A mirror that delivered metadata that does not verify, when there is some that does, is asked no more.
 func TestLyingMirrorIsLeftOut(t *testing.T) {
 	r := newRepo(t)
-	asked := 0
+	var asked atomic.Int64
 	liar := sourceFunc(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		asked++
+		asked.Add(1)
 		if strings.HasSuffix(name, "snapshot.json") {
 			return io.NopCloser(strings.NewReader("{}")), nil
 		}
@@ -349,10 +350,9 @@ func TestLyingMirrorIsLeftOut(t *testing.T) {
 	client := r.client(t.TempDir(), Mirrors(liar, liveSource{r}))
 	_, err := client.Refresh(t.Context())
 	require.NoError(t, err)
-	require.Positive(t, asked)
-	asked = 0
+	require.Positive(t, asked.Swap(0))
 	r.publish("notes.stable")
 	_, err = client.Refresh(t.Context())
 	require.NoError(t, err)
-	require.Zero(t, asked)
+	require.Zero(t, asked.Load())
 }
