@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -472,29 +473,33 @@ func TestPowerLoss(t *testing.T) {
 		t.Skip("a minute on the model")
 	}
 	most := *powerLossStates
-	total, ran := 0, 0
+	var total, ran atomic.Int64
+	t.Cleanup(func() {
+		t.Logf("%d states", total.Load())
+		if most >= 8 && int(ran.Load()) == len(layouts)*(len(stories)+len(patchedStories)) {
+			require.GreaterOrEqual(t, total.Load(), int64(10_000))
+		}
+	})
 	for _, l := range slices.Concat(layouts, patchedLayouts()) {
-		v := newVendor(t)
-		h := l.inhabited(t, v)
-		told := stories
-		if l.patched {
-			told = patchedStories
-		}
-		for _, s := range told {
-			t.Run(l.name+"/"+s.name, func(t *testing.T) {
-				h.t = t
-				result := s.losePower(h, rand.New(rand.NewPCG(1, 2)), most)
-				t.Logf("%d operations, %d states, %d bad", result.operations, result.states, result.bad)
-				require.NoError(t, result.first)
-				require.Greater(t, result.operations, 3)
-				total += result.states
-				ran++
-			})
-		}
-	}
-	t.Logf("%d states", total)
-	if most >= 8 && ran == len(layouts)*(len(stories)+len(patchedStories)) {
-		require.GreaterOrEqual(t, total, 10_000)
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			h := l.inhabited(t, newVendor(t))
+			told := stories
+			if l.patched {
+				told = patchedStories
+			}
+			for _, s := range told {
+				t.Run(s.name, func(t *testing.T) {
+					h.t = t
+					result := s.losePower(h, rand.New(rand.NewPCG(1, 2)), most)
+					t.Logf("%d operations, %d states, %d bad", result.operations, result.states, result.bad)
+					require.NoError(t, result.first)
+					require.Greater(t, result.operations, 3)
+					total.Add(int64(result.states))
+					ran.Add(1)
+				})
+			}
+		})
 	}
 }
 
