@@ -27,7 +27,7 @@ import (
 // Power is lost at every operation of every step, on a model of a disk that drops, reorders and tears whatever was not
 // synced, and again while the next start repairs what was left. docs/reliability.md says what is shown.
 
-var powerLossStates = flag.Int("powerloss.states", 8, "states to try for each operation at which power is lost")
+var powerLossStates = flag.Int("powerloss.states", 4, "states to try for each operation at which power is lost")
 
 // A house is one installation on a model of a disk.
 type house struct {
@@ -476,7 +476,7 @@ func TestPowerLoss(t *testing.T) {
 	var total, ran atomic.Int64
 	t.Cleanup(func() {
 		t.Logf("%d states", total.Load())
-		if most >= 8 && int(ran.Load()) == len(layouts)*(len(stories)+len(patchedStories)) {
+		if most >= 4 && int(ran.Load()) == len(layouts)*(len(stories)+len(patchedStories)) {
 			require.GreaterOrEqual(t, total.Load(), int64(10_000))
 		}
 	})
