@@ -119,15 +119,11 @@ func (a *applier) readOld() error {
 		clear(a.image[r.Off : r.Off+r.Size])
 	}
 	var err error
-	a.refs, err = a.plan.refs(a.image, a.memory-a.taken)
 	var memory *MemoryError
-	if errors.As(err, &memory) {
-		return a.take(uint64(memory.Need))
+	if a.refs, err = a.plan.refs(a.image, a.take); err != nil && !errors.As(err, &memory) {
+		err = &FormatError{err}
 	}
-	if err == nil {
-		return a.take(uint64(a.refs.Bytes))
-	}
-	return &FormatError{err}
+	return err
 }
 
 // take counts memory.
@@ -138,15 +134,16 @@ func (a *applier) take(n uint64) error {
 	return nil
 }
 
+// What blocks and runs take, each.
 const (
-	blockBytes = 48 // a block, in two orders
-	runBytes   = 16
+	BlockBytes = 48 // a block, in two orders
+	RunBytes   = 16
 )
 
 func (a *applier) readBlocks() error {
 	fresh, seeks, sizes := a.in[NewStream], a.in[SeekStream], a.in[SizeStream]
 	n := fresh.count(a.plan.NewSize/minBlock + 1)
-	if err := a.take(uint64(n) * blockBytes); err != nil {
+	if err := a.take(uint64(n) * BlockBytes); err != nil {
 		return err
 	}
 	a.blocks = make([]Block, 0, min(n, 1<<16))
@@ -179,7 +176,7 @@ func endOf(all ...*stream) error {
 func (a *applier) readRuns() error {
 	targets, shifts := a.in[TargetStream], a.in[ShiftStream]
 	n := targets.count(a.plan.OldSize/minRun + 1)
-	if err := a.take(uint64(n) * runBytes); err != nil {
+	if err := a.take(uint64(n) * RunBytes); err != nil {
 		return err
 	}
 	runs := make([]Run, 0, min(n, 1<<16))

@@ -17,24 +17,29 @@ func (a *applier) fillers() error {
 		if f.Count == 0 || f.Count > maxFunction || f.Off < size || f.Functab > f.Off-size {
 			return damaged("a table for finding functions does not stand behind that of functions")
 		}
-		limit := a.plan.NewSize/64 + 1024 // one of a program is much smaller
-		if err := a.take(size + limit); err != nil {
+		if err := a.take(f.Bytes(a.plan.NewSize)); err != nil {
 			return err
 		}
-		a.fill = append(a.fill, &findTab{FindTab: f, limit: limit})
+		a.fill = append(a.fill, &findTab{FindTab: f, newSize: a.plan.NewSize})
 	}
 	// Pages are hashed as they will be: when all else has been filled in.
 	for _, h := range a.plan.Hashes {
 		if h.Off < h.Limit || h.Off > a.plan.NewSize || h.PageBits < minPage {
 			return damaged("page hashes do not stand behind the pages, or of too many")
 		}
-		if err := a.take(h.Limit >> h.PageBits * sha256.Size); err != nil {
+		if err := a.take(h.Bytes()); err != nil {
 			return err
 		}
 		a.fill = append(a.fill, &pageHasher{PageHashes: h, hash: sha256.New()})
 	}
 	return nil
 }
+
+// Bytes is what filling in takes, of the tables at hand and to be filled in.
+func (f FindTab) Bytes(newSize uint64) uint64 { return 8*f.Count + 4 + findLimit(newSize) }
+
+// Bytes is what filling in takes.
+func (h PageHashes) Bytes() uint64 { return h.Limit >> h.PageBits * sha256.Size }
 
 // fillIn copies what stands at off of the new file into the part of it that begins at at.
 func fillIn(part []byte, at, off uint64, content []byte) {
@@ -74,7 +79,7 @@ func (h *pageHasher) pass(part []byte, at uint64) {
 // findTab keeps the table of functions, and fills in the one for finding them.
 type findTab struct {
 	FindTab
-	limit   uint64
+	newSize uint64
 	functab []byte
 	table   []byte
 }
@@ -88,7 +93,7 @@ func (f *findTab) pass(part []byte, at uint64) {
 		return
 	}
 	if f.table == nil {
-		f.table = FindTable(f.functab, f.limit)
+		f.table = FindTable(f.functab, f.newSize)
 	}
 	fillIn(part, at, f.Off, f.table)
 }
@@ -98,9 +103,13 @@ const (
 	findPart   = 256  // bytes of text for each of those
 )
 
-// FindTable makes Go's table for finding functions (cmd/link/internal/ld/pcln.go, findfunctab), of at most limit bytes,
-// from the table of functions: for each 256 bytes of text the number of the first function in them.
-func FindTable(functab []byte, limit uint64) []byte {
+// findLimit is more than such a table of a program of that size has.
+func findLimit(size uint64) uint64 { return size/64 + 1024 }
+
+// FindTable makes Go's table for finding functions (cmd/link/internal/ld/pcln.go, findfunctab) in a file of that size from the
+// table of functions: for each 256 bytes of text the number of the first function in them. It is empty if it would be too
+// large.
+func FindTable(functab []byte, size uint64) []byte {
 	count := len(functab) / 8
 	if count == 0 || len(functab) != 8*count+4 {
 		return []byte{}
@@ -109,7 +118,7 @@ func FindTable(functab []byte, limit uint64) []byte {
 	text := start(count)
 	parts := (text + findPart - 1) / findPart
 	buckets := (text + findBucket - 1) / findBucket
-	if 4*buckets+parts > limit {
+	if 4*buckets+parts > findLimit(size) {
 		return []byte{}
 	}
 	table := make([]byte, 4*buckets+parts)

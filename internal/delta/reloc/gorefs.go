@@ -1,7 +1,9 @@
 package reloc
 
 import (
+	"cmp"
 	"encoding/binary"
+	"iter"
 	"slices"
 )
 
@@ -9,73 +11,113 @@ import (
 // layout is that of Go 1.20 and later; where it is another one, what is found is wrong, and the patch larger.
 
 const (
-	funcHead     = 44 // bytes of a function record without its tables
+	FuncHead     = 44 // bytes of a function record without its tables
 	funcName     = 4  // where, in a record, it tells its name
 	funcLines    = 24 // its table of lines
-	funcLine     = 36 // and its first line
-	inlineName   = 4  // where an element of an inline tree tells the function's name
-	inlineLine   = 12 // and its first line
+	funcTables   = 28 // how many tables it has,
+	funcLine     = 36 // its first line
+	funcDatas    = 43 // and how many data
 	maxTables    = 64 // of a record
 	funcDataNone = 0xffffffff
-	inlineTree   = 3 // index of the inline tree in a function's data (internal/abi.FUNCDATA_InlTree)
-	inlineCalls  = 2 // index of the table that says which element of it is running (internal/abi.PCDATA_InlTreeIndex)
-	noTree       = ^uint64(0)
-	inlineSize   = 16
-	stackObjects = 2 // index of the stack objects (internal/abi.FUNCDATA_StackObjects): their number, then
 
+	InlineTree  = 3 // index of the inline tree in a function's data (internal/abi.FUNCDATA_InlTree)
+	inlineSize  = 16
+	inlineName  = 4  // where an element of it tells the function's name
+	inlineLine  = 12 // and its first line
+	inlineCalls = 2  // index of the table that says which element is running (internal/abi.PCDATA_InlTreeIndex)
+	noTree      = ^uint64(0)
+
+	stackObjects   = 2  // index of the stack objects (internal/abi.FUNCDATA_StackObjects): their number, then
 	objectSize     = 16 // bytes each,
 	objectPointers = 12 // of which there is the offset, from rodata, of their pointer bitmap
 )
 
-// goFuncs walks function records, which stand one behind the other, each at a multiple of 8 bytes. data is told the
-// offsets from go:func.* of every function's data.
-func (s *scanner) goFuncs(data func(index int, off uint32)) {
+// A record is a function record: where it is, and how many tables and data it has, 4 bytes each.
+type record struct {
+	off           uint32
+	tables, datas uint8
+}
+
+func (r record) table(i uint8) uint64 { return uint64(r.off) + FuncHead + 4*uint64(i) }
+func (r record) data(i uint8) uint64  { return r.table(r.tables) + 4*uint64(i) }
+func (r record) end() uint64          { return r.data(r.datas) }
+
+// recordAt reads the head of a record; false: there is none.
+func recordAt(b []byte, off uint64) (r record, ok bool) {
+	if n := uint64(len(b)); off > n || n-off < FuncHead || le.Uint32(b[off+funcTables:]) > maxTables {
+		return r, false
+	}
+	r = record{uint32(off), b[off+funcTables], b[off+funcDatas]}
+	return r, r.end() <= uint64(len(b))
+}
+
+// RecordSize is how many bytes the function record has that b begins with.
+func RecordSize(b []byte) (size uint64, ok bool) {
+	r, ok := recordAt(b, 0)
+	return r.end(), ok
+}
+
+// records walks function records, which stand one behind the other, each at a multiple of 8 bytes.
+func records(b []byte) iter.Seq[record] {
+	return func(yield func(record) bool) {
+		for off := uint64(0); off < uint64(len(b)); {
+			r, ok := recordAt(b, off)
+			if !ok {
+				off += 8 // look for the next one
+				continue
+			}
+			if !yield(r) {
+				return
+			}
+			off = (r.end() + 7) &^ 7
+		}
+	}
+}
+
+// FuncData visits the offsets from go:func.* of every function's data, by index.
+func FuncData(funcs []byte, visit func(index int, off uint32)) {
+	for r := range records(funcs) {
+		for i := range r.datas {
+			if off := le.Uint32(funcs[r.data(i):]); off != funcDataNone {
+				visit(int(i), off)
+			}
+		}
+	}
+}
+
+// goFuncs finds what function records refer to.
+func (s *scanner) goFuncs() {
 	p := s.region.Param
 	text, names, pctab, cutab, gofunc := p[0], p[1], p[2], p[3], p[4]
 	b := s.b[s.region.Off : s.region.Off+s.region.Size]
-	word := func(o uint64) uint32 { return le.Uint32(b[o:]) }
-	add := func(o, base uint64, form Form) {
-		if base > 0 {
+	// add adds a reference unless it is what stands for none.
+	add := func(o, base uint64, form Form, none uint32) {
+		if base > 0 && le.Uint32(b[o:]) != none {
 			s.add(s.region.Off+o, form, base-1)
 		}
 	}
-	n := uint64(len(b))
-	for f := uint64(0); f+funcHead <= n; {
-		npc, nfd := uint64(word(f+28)), uint64(b[f+43])
-		if npc > maxTables || f+funcHead+4*(npc+nfd) > n {
-			f += 8 // no record: look for the next one
-			continue
+	always := func(o, base uint64) {
+		if base > 0 {
+			s.add(s.region.Off+o, Off32, base-1)
 		}
-		add(f, text, Off32)
-		add(f+4, names, Off32)
-		for o := f + 16; o <= f+24; o += 4 {
-			if word(o) != 0 {
-				add(o, pctab, Off32)
-			}
+	}
+	for r := range records(b) {
+		f := uint64(r.off)
+		always(f, text)
+		always(f+funcName, names)
+		for o := f + 16; o <= f+funcLines; o += 4 {
+			add(o, pctab, Off32, 0)
 		}
-		if word(f+32) != 0xffffffff {
-			add(f+32, cutab, Off32x4)
-		}
+		add(f+32, cutab, Off32x4, 0xffffffff)
 		if text > 0 {
 			s.add(s.region.Off+f+funcLine, LineFunc, 0)
 		}
-		o := f + funcHead
-		for range npc {
-			if word(o) != 0 {
-				add(o, pctab, Off32)
-			}
-			o += 4
+		for i := range r.tables {
+			add(r.table(i), pctab, Off32, 0)
 		}
-		for i := range nfd {
-			if v := word(o); v != funcDataNone {
-				add(o, gofunc, Off32)
-				if data != nil {
-					data(int(i), v)
-				}
-			}
-			o += 4
+		for i := range r.datas {
+			add(r.data(i), gofunc, Off32, funcDataNone)
 		}
-		f = (o + 7) &^ 7
 	}
 }
 
@@ -84,11 +126,10 @@ func (s *scanner) goFuncs(data func(index int, off uint32)) {
 func (s *scanner) goData() {
 	p := s.region.Param
 	var trees, objects, all []uint32
-	funcs := scanner{plan: s.plan, b: s.b, region: Region{GoFuncs, Range{p[0], p[1]}, make([]uint64, 5)}}
-	funcs.goFuncs(func(i int, off uint32) {
+	FuncData(s.b[p[0]:p[0]+p[1]], func(i int, off uint32) {
 		all = append(all, off)
 		switch i {
-		case inlineTree:
+		case InlineTree:
 			trees = append(trees, off)
 		case stackObjects:
 			objects = append(objects, off)
@@ -135,11 +176,10 @@ func (s *scanner) goLines() {
 		tab: s.b[s.region.Off : s.region.Off+s.region.Size], funcs: s.b[p[0] : p[0]+p[1]], data: s.b[p[2] : p[2]+p[3]],
 		budget: int(s.region.Size) * 8,
 	}
-	tables := l.tables()
-	slices.SortStableFunc(tables, func(a, b lineTable) int { return int(int64(a.off) - int64(b.off)) })
+	tables := slices.SortedStableFunc(records(l.funcs), func(a, b record) int { return cmp.Compare(l.lines(a), l.lines(b)) })
 	end := uint64(1)
 	for _, t := range tables {
-		if uint64(t.off) < end {
+		if uint64(l.lines(t)) < end {
 			continue
 		}
 		end = l.walk(t, func(at, width uint64, step Step) {
@@ -153,40 +193,25 @@ func (s *scanner) goLines() {
 	}
 }
 
-type lineTable struct{ off, record uint32 }
-
 type lineWalker struct {
 	tab, funcs, data []byte
 	budget           int
 }
 
-// tables lists the table of lines of every function.
-func (l *lineWalker) tables() (all []lineTable) {
-	n := uint64(len(l.funcs))
-	for f := uint64(0); f+funcHead <= n; {
-		npc, nfd := uint64(le.Uint32(l.funcs[f+28:])), uint64(l.funcs[f+43])
-		if npc > maxTables || f+funcHead+4*(npc+nfd) > n {
-			f += 8
-			continue
-		}
-		all = append(all, lineTable{le.Uint32(l.funcs[f+funcLines:]), uint32(f)})
-		f = (f + funcHead + 4*(npc+nfd) + 7) &^ 7
-	}
-	return all
-}
+// lines is where a function's table of lines is.
+func (l *lineWalker) lines(r record) uint32 { return le.Uint32(l.funcs[uint64(r.off)+funcLines:]) }
 
-// walk visits the steps of a table, and returns where it ends.
-func (l *lineWalker) walk(t lineTable, visit func(at, width uint64, step Step)) uint64 {
-	rec := l.funcs[t.record:]
-	own := le.Uint32(rec[funcName:])
+// walk visits the steps of a function's table of lines, and returns where it ends.
+func (l *lineWalker) walk(r record, visit func(at, width uint64, step Step)) uint64 {
+	own := le.Uint32(l.funcs[uint64(r.off)+funcName:])
 	tree := noTree
 	calls := pcTable{value: -1}
-	if npc := uint64(le.Uint32(rec[28:])); npc > inlineCalls && uint64(rec[43]) > inlineTree {
-		calls.rest = l.from(le.Uint32(rec[funcHead+4*inlineCalls:]))
-		tree = uint64(le.Uint32(rec[funcHead+4*(npc+inlineTree):]))
+	if r.tables > inlineCalls && r.datas > InlineTree {
+		calls.rest = l.from(le.Uint32(l.funcs[r.table(inlineCalls):]))
+		tree = uint64(le.Uint32(l.funcs[r.data(InlineTree):]))
 	}
 	last := Line{noName, 0}
-	at := pcTable{rest: l.from(t.off), value: -1}
+	at := pcTable{rest: l.from(l.lines(r)), value: -1}
 	for {
 		before := len(at.rest)
 		start := at.pc
@@ -244,7 +269,7 @@ func (t *pcTable) next() (width uint64, ok bool) {
 
 // sorted sorts references, and drops those that overlap the one before.
 func sorted(refs []Ref) []Ref {
-	slices.SortStableFunc(refs, func(a, b Ref) int { return int(int64(a.Off) - int64(b.Off)) })
+	slices.SortStableFunc(refs, func(a, b Ref) int { return cmp.Compare(a.Off, b.Off) })
 	kept := refs[:0]
 	var end uint64
 	for _, r := range refs {

@@ -70,11 +70,14 @@ const (
 	Rebase   Kind = 9 // Mach-O's rebase opcodes: for each segment 1 + index of the base that is its beginning, or 0
 )
 
+// addr returns the address at which a byte of the file is loaded.
+func (p *Place) addr(off uint64) (uint64, bool) { return p.Addr + off - p.Off, off-p.Off < p.Size }
+
 // OldAddr returns the address at which a byte of the old file is loaded.
 func (p *Plan) OldAddr(off uint64) (uint64, bool) {
 	for i := range p.Segments {
-		if s := &p.Segments[i].Old; off-s.Off < s.Size {
-			return s.Addr + off - s.Off, true
+		if addr, ok := p.Segments[i].Old.addr(off); ok {
+			return addr, true
 		}
 	}
 	return 0, false
@@ -83,8 +86,8 @@ func (p *Plan) OldAddr(off uint64) (uint64, bool) {
 // NewAddr returns the address at which a byte of the new file is loaded.
 func (p *Plan) NewAddr(off uint64) (uint64, bool) {
 	for i := range p.Segments {
-		if s := &p.Segments[i].New; off-s.Off < s.Size {
-			return s.Addr + off - s.Off, true
+		if addr, ok := p.Segments[i].New.addr(off); ok {
+			return addr, true
 		}
 	}
 	return 0, false
@@ -175,18 +178,11 @@ func (m *Map) Guess(addr uint64) uint64 {
 		return addr - s.Old.Addr + s.New.Addr
 	}
 	off := s.Old.Off + addr - s.Old.Addr
-	lo, hi := 0, len(m.blocks)
-	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); m.blocks[mid].Old > off {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	if lo == 0 {
+	i = sort.Search(len(m.blocks), func(i int) bool { return m.blocks[i].Old > off })
+	if i == 0 {
 		return addr
 	}
-	b := &m.blocks[lo-1]
+	b := &m.blocks[i-1]
 	if to, ok := m.plan.NewAddr(b.New + off - b.Old); ok {
 		return to
 	}
@@ -195,17 +191,9 @@ func (m *Map) Guess(addr uint64) uint64 {
 
 // Project is Guess, corrected by the runs.
 func (m *Map) Project(addr uint64) uint64 {
-	lo, hi := 0, len(m.runs)
-	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); m.runs[mid].Target > addr {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
 	to := m.Guess(addr)
-	if lo > 0 {
-		to += m.runs[lo-1].Shift
+	if i := sort.Search(len(m.runs), func(i int) bool { return m.runs[i].Target > addr }); i > 0 {
+		to += m.runs[i-1].Shift
 	}
 	return to
 }

@@ -3,7 +3,6 @@ package reloc
 import (
 	"encoding/binary"
 	"errors"
-	"math"
 )
 
 var le = binary.LittleEndian
@@ -28,7 +27,7 @@ const maxArg = 1<<24 - 1
 type Refs struct {
 	List  []Ref // in order, none overlaps another
 	Steps []Step
-	Bytes int64 // that they take while they are collected
+	Bytes uint64 // that they take while they are collected
 }
 
 // A Step is one from a line to another, as a table of lines tells it.
@@ -160,12 +159,13 @@ func pageShift(x uint32) uint {
 var errRegion = errors.New("a region, or what it refers to, is outside of the file")
 
 // Refs finds the references in the old file, b.
-func (p *Plan) Refs(b []byte) (*Refs, error) { return p.refs(b, math.MaxInt64) }
+func (p *Plan) Refs(b []byte) (*Refs, error) { return p.refs(b, func(uint64) error { return nil }) }
 
 // refBytes is what a reference, or a step, takes while they are collected.
 const refBytes = 16
 
-func (p *Plan) refs(b []byte, memory int64) (*Refs, error) {
+// refs asks take for the memory that it needs.
+func (p *Plan) refs(b []byte, take func(n uint64) error) (*Refs, error) {
 	if p.overlap() {
 		return nil, errors.New("its regions overlap too often")
 	}
@@ -182,8 +182,9 @@ func (p *Plan) refs(b []byte, memory int64) (*Refs, error) {
 			steps += s.count
 		}
 	}
-	if all.Bytes = int64(total+steps) * refBytes; all.Bytes > memory {
-		return nil, &MemoryError{all.Bytes, memory}
+	all.Bytes = uint64(total+steps) * refBytes
+	if err := take(all.Bytes); err != nil {
+		return nil, err
 	}
 	all.List, all.Steps = make([]Ref, 0, total), make([]Step, 0, steps) // these are large: no copy is made of them
 	for i, r := range p.Regions {
@@ -285,7 +286,7 @@ func (s *scanner) scan() error {
 	case Table:
 		s.table()
 	case GoFuncs:
-		s.goFuncs(nil)
+		s.goFuncs()
 	case GoData:
 		s.goData()
 	case GoTypes:

@@ -3,6 +3,7 @@ package relocdiff
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -35,34 +36,38 @@ func Create(ctx context.Context, base, next []byte) (patch []byte, memory int64,
 		return nil, 0, &SizeError{n}
 	}
 	d := newDiff(base, next)
-	patch, err = d.make(ctx)
+	patch, memory, err = d.make(ctx)
 	d.oldImage.restore()
 	d.nextImage.restore()
-	if err != nil {
-		return nil, 0, err
-	}
-	if d.isImage() && d.hits*2 < d.total { // two programs that have little in common, or none that we know
-		plain := &diff{old: base, next: next, plan: bytesPlan(base, next), refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
-		other, err := plain.make(ctx)
+	if err == nil && d.isImage() && d.hits*2 < d.total { // two programs that have little in common, or none that we know
+		plain := newBytesDiff(base, next)
+		other, needs, err := plain.make(ctx)
 		if err != nil {
 			return nil, 0, err
 		}
 		if len(other) < len(patch) {
-			d, patch = plain, other
+			return other, needs, nil
 		}
 	}
-	return patch, d.memory(), nil
+	return patch, memory, err
 }
 
-func (d *diff) make(ctx context.Context) ([]byte, error) {
+func (d *diff) make(ctx context.Context) (patch []byte, memory int64, err error) {
 	if err := d.align(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	d.vote()
 	if err := d.predict(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return d.encode(ctx)
+	streams := d.streams()
+	patch, err = encode(ctx, streams)
+	return patch, d.memory(streams), err
+}
+
+// newBytesDiff takes files as what they are to everybody: bytes.
+func newBytesDiff(old, next []byte) *diff {
+	return &diff{old: old, next: next, plan: bytesPlan(old, next), refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
 }
 
 func bytesPlan(old, next []byte) *reloc.Plan {
@@ -89,7 +94,7 @@ type diff struct {
 
 // newDiff may change both files: the images' restore undoes it.
 func newDiff(old, next []byte) *diff {
-	d := &diff{old: old, next: next, plan: bytesPlan(old, next), refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
+	d := newBytesDiff(old, next)
 	from, to := parseImage(old), parseImage(next)
 	if from == nil || to == nil || from.arch != to.arch {
 		from.restore()
@@ -185,12 +190,7 @@ func (d *diff) reversed() *diff {
 // each visits every reference that is copied in a block, with its offset in the new file.
 func (d *diff) each(visit func(r reloc.Ref, off uint64)) {
 	for _, b := range d.blocks {
-		i, _ := slices.BinarySearchFunc(d.refs.List, b.Old, func(r reloc.Ref, off uint64) int {
-			if uint64(r.Off) < off {
-				return -1
-			}
-			return boolInt(uint64(r.Off) > off)
-		})
+		i, _ := slices.BinarySearchFunc(d.refs.List, b.Old, func(r reloc.Ref, off uint64) int { return cmp.Compare(uint64(r.Off), off) })
 		for ; i < len(d.refs.List); i++ {
 			r := d.refs.List[i]
 			if uint64(r.Off)+r.Form().Width() > b.Old+b.Size {
@@ -215,13 +215,10 @@ func (d *diff) vote() {
 		}
 	})
 	slices.SortFunc(ballots, func(a, b ballot) int {
-		switch {
-		case a.from < b.from, a.from == b.from && a.to < b.to:
-			return -1
-		case a == b:
-			return 0
+		if a.from != b.from {
+			return cmp.Compare(a.from, b.from)
 		}
-		return 1
+		return cmp.Compare(a.to, b.to)
 	})
 	type seg struct {
 		target, shift uint64
@@ -296,12 +293,12 @@ func (d *diff) predict(ctx context.Context) error {
 		at = b.New + b.Size
 	}
 	d.extra = append(d.extra, d.next[at:]...)
-	for _, enough := range []int{3, 6, 12, 24} {
+	for i, enough := range []int{3, 6, 12, 24} {
 		s, err := newSparse(ctx, diff, enough)
 		if err != nil {
 			return err
 		}
-		if d.size == 0 || s.size < d.size {
+		if i == 0 || s.size < d.size {
 			d.sparse = s
 		}
 	}
@@ -340,7 +337,6 @@ func newSparse(ctx context.Context, diff []byte, enough int) (s sparse, err erro
 		}
 		s.size += len(packed)
 	}
-	s.size++
 	return s, nil
 }
 
@@ -366,10 +362,10 @@ func (d *diff) streams() (all [reloc.Streams][]byte) {
 	return all
 }
 
-func (d *diff) encode(ctx context.Context) ([]byte, error) {
+func encode(ctx context.Context, streams [reloc.Streams][]byte) ([]byte, error) {
 	patch := []byte(reloc.Magic)
 	var packed [][]byte
-	for _, s := range d.streams() {
+	for _, s := range streams {
 		c, err := compress(ctx, s, brotli.BestCompression)
 		if err != nil {
 			return nil, err
@@ -397,19 +393,19 @@ func compress(ctx context.Context, b []byte, quality int) ([]byte, error) {
 }
 
 // memory is what applying takes: the image, its references, what is filled in, blocks and runs, and the windows of the streams.
-func (d *diff) memory() int64 {
-	n := int64(len(d.blocks))*48 + int64(len(d.runs))*16 + 4<<20
+func (d *diff) memory(streams [reloc.Streams][]byte) int64 {
+	n := uint64(len(d.blocks))*reloc.BlockBytes + uint64(len(d.runs))*reloc.RunBytes + 4<<20
 	if d.isImage() {
-		n += int64(len(d.old)) + d.refs.Bytes
+		n += uint64(len(d.old)) + d.refs.Bytes
 	}
 	for _, f := range d.plan.FindTabs {
-		n += int64(8*f.Count) + int64(d.plan.NewSize/64) + 2048
+		n += f.Bytes(d.plan.NewSize)
 	}
 	for _, h := range d.plan.Hashes {
-		n += int64(h.Limit >> h.PageBits * 32)
+		n += h.Bytes()
 	}
-	for _, s := range d.streams() {
-		n += int64(min(len(s)*2, 1<<24))
+	for _, s := range streams {
+		n += uint64(min(len(s)*2, 1<<24))
 	}
-	return n
+	return int64(n)
 }

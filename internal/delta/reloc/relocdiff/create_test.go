@@ -131,8 +131,7 @@ func TestPrograms(t *testing.T) {
 			old, next := buildPair(t, c.os, c.arch, c.flags...)
 			patch := create(t, old, next)
 			apply(t, old, patch, next)
-			plain := &diff{old: old, next: next, plan: bytesPlan(old, next), refs: new(reloc.Refs), nextRefs: new(reloc.Refs)}
-			other, err := plain.make(t.Context())
+			other, _, err := newBytesDiff(old, next).make(t.Context())
 			require.NoError(t, err)
 			apply(t, old, other, next)
 			t.Logf("%d bytes; without references %d; whole %d", len(patch), len(other), len(next))

@@ -2,6 +2,7 @@ package relocdiff
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/fairlead-dev/fairlead/internal/delta/reloc"
@@ -10,13 +11,13 @@ import (
 // goProgram is what a Go linker has put into an image: addresses, and where their tables are in the file. All of it is found by what
 // it looks like, without symbols.
 type goProgram struct {
-	hasGo                                        bool
-	text, names_, pctab, cutab, filetab, functab uint64
-	gofunc, rodata, types, etypes                uint64
-	funcs, functabRange, cutabRange, typelinks   reloc.Range
-	funcData, typesRange, pctabRange             reloc.Range
-	functions                                    []function
-	findTabs                                     []reloc.FindTab // by address
+	hasGo                                         bool
+	text, nametab, pctab, cutab, filetab, functab uint64
+	gofunc, rodata, types, etypes                 uint64
+	funcs, functabRange, cutabRange, typelinks    reloc.Range
+	funcData, typesRange, pctabRange              reloc.Range
+	functions                                     []function // by address
+	findTabs                                      []reloc.FindTab
 }
 
 type function struct {
@@ -66,19 +67,19 @@ func (im *image) pclntab(addr uint64, b []byte) bool {
 	first, last := uint64(len(tab)), uint64(0)
 	for i := range n {
 		f := uint64(le.Uint32(tab[i*8+4:]))
-		if f+44 > uint64(len(tab)) {
+		if f+reloc.FuncHead > uint64(len(tab)) {
 			return false
 		}
 		first, last = min(first, f), max(last, f)
 	}
-	end := last + 44 + 4*uint64(le.Uint32(tab[last+28:])) + 4*uint64(tab[last+43])
-	if end > uint64(len(tab)) {
+	size, ok := reloc.RecordSize(tab[last:])
+	if !ok {
 		return false
 	}
 	at := im.off(addr)
 	im.hasGo = true
-	im.text, im.names_, im.cutab, im.filetab, im.pctab, im.functab = text, addr+off[0], addr+off[1], addr+off[2], addr+off[3], addr+off[4]
-	im.funcs = reloc.Range{Off: at + off[4] + first, Size: end - first}
+	im.text, im.nametab, im.cutab, im.filetab, im.pctab, im.functab = text, addr+off[0], addr+off[1], addr+off[2], addr+off[3], addr+off[4]
+	im.funcs = reloc.Range{Off: at + off[4] + first, Size: last + size - first}
 	im.functabRange = reloc.Range{Off: at + off[4], Size: n*8 + 4}
 	im.cutabRange = reloc.Range{Off: at + off[1], Size: (off[2] - off[1]) &^ 3}
 	im.pctabRange = reloc.Range{Off: at + off[3], Size: off[4] - off[3]}
@@ -94,12 +95,7 @@ func (im *image) pclntab(addr uint64, b []byte) bool {
 		}
 		im.functions = append(im.functions, function{text + uint64(le.Uint32(tab[i*8:])), id})
 	}
-	slices.SortStableFunc(im.functions, func(a, b function) int {
-		if a.addr < b.addr {
-			return -1
-		}
-		return boolInt(a.addr > b.addr)
-	})
+	slices.SortStableFunc(im.functions, func(a, b function) int { return cmp.Compare(a.addr, b.addr) })
 	return true
 }
 
@@ -111,7 +107,7 @@ func (im *image) moduledata(pclntab uint64) {
 	for i := 20; i+6 < len(words) && i < 60; i++ {
 		for _, j := range []int{i + 1, i + 2} {
 			types, etypes := words[i], words[j]
-			if etypes <= types || etypes-types > 1<<28 || im.isText(types) || uint64(len(im.at(types))) < etypes-types {
+			if etypes <= types || etypes-types > 1<<28 || im.isText(types) || im.find(types).Size < etypes-types {
 				continue
 			}
 			p := *im.plan
@@ -139,7 +135,7 @@ func (im *image) moduleWords(pclntab uint64) []uint64 {
 		}
 		b := im.b[s.Off : s.Off+s.Size]
 		for i := int((s.addr+7)&^7 - s.addr); i+16 <= len(b); i += 8 {
-			if le.Uint64(b[i:]) != pclntab || le.Uint64(b[i+8:]) != im.names_ {
+			if le.Uint64(b[i:]) != pclntab || le.Uint64(b[i+8:]) != im.nametab {
 				continue
 			}
 			var words []uint64
@@ -154,11 +150,10 @@ func (im *image) moduleWords(pclntab uint64) []uint64 {
 
 // checkGofunc looks for the address that the offsets in function records count from: the one at which inline trees name functions.
 func (im *image) checkGofunc(words []uint64) {
-	namesSize := im.cutab - im.names_
-	names := im.at(im.names_)
+	namesSize := im.cutab - im.nametab
+	names := im.at(im.nametab)
 	trees, high := im.trees()
 	if len(trees) == 0 || namesSize > uint64(len(names)) {
-		im.gofunc = 0
 		return
 	}
 	best, bestAddr := 0, uint64(0)
@@ -180,15 +175,15 @@ func (im *image) checkGofunc(words []uint64) {
 		}
 		if good > best {
 			best, bestAddr = good, w
-			if im.rodata = 0; i > 0 && im.at(words[i-1]) != nil {
+			if im.rodata = 0; i > 0 && im.find(words[i-1]).Size > 0 {
 				im.rodata = words[i-1]
 			}
 		}
 	}
-	im.gofunc = 0
 	if best*10 >= len(trees)*9 {
 		im.gofunc = bestAddr
-		im.funcData = reloc.Range{Off: im.off(bestAddr), Size: min(high+1<<10, uint64(len(im.at(bestAddr))))}
+		im.funcData = im.find(bestAddr)
+		im.funcData.Size = min(high+1<<10, im.funcData.Size)
 	}
 }
 
@@ -196,7 +191,7 @@ func (im *image) checkGofunc(words []uint64) {
 func (im *image) findTable(words []uint64) {
 	r := im.functabRange
 	functab := im.b[r.Off : r.Off+r.Size]
-	table := reloc.FindTable(functab, uint64(len(im.b))/64+1024)
+	table := reloc.FindTable(functab, uint64(len(im.b)))
 	for _, w := range words {
 		if data := im.at(w); len(table) > 64 && len(data) >= len(table) && bytes.Equal(data[:len(table)], table) && im.off(w) >= r.Off+r.Size {
 			im.clear(im.off(w), uint64(len(table)))
@@ -208,25 +203,12 @@ func (im *image) findTable(words []uint64) {
 
 // trees returns the offsets of inline trees, and the highest one of any data.
 func (im *image) trees() (trees []uint32, high uint64) {
-	b := im.b[im.functabRange.Off:]
-	n := int(im.functabRange.Size / 8)
-	for i := range n {
-		f := b[le.Uint32(b[i*8+4:]):]
-		npc, nfd := uint64(le.Uint32(f[28:])), uint64(f[43])
-		if 44+4*(npc+nfd) > uint64(len(f)) {
-			continue
+	reloc.FuncData(im.b[im.funcs.Off:im.funcs.Off+im.funcs.Size], func(i int, off uint32) {
+		high = max(high, uint64(off))
+		if i == reloc.InlineTree {
+			trees = append(trees, off)
 		}
-		for k := range nfd {
-			v := le.Uint32(f[44+4*(npc+k):])
-			if v == 0xffffffff {
-				continue
-			}
-			high = max(high, uint64(v))
-			if k == 3 {
-				trees = append(trees, v)
-			}
-		}
-	}
+	})
 	return trees, high
 }
 
@@ -253,11 +235,4 @@ func (im *image) findTypelinks(words []uint64) {
 			return
 		}
 	}
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -233,7 +233,7 @@ func TestFindTableIsBounded(t *testing.T) {
 func TestHostileProgram(t *testing.T) {
 	old, next := buildPair(t, "linux", "amd64", "-ldflags=-s -w")
 	d := newDiff(old, next)
-	_, err := d.make(t.Context())
+	_, _, err := d.make(t.Context())
 	require.NoError(t, err)
 	d.oldImage.restore()
 	d.nextImage.restore()

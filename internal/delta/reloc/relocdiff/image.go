@@ -232,24 +232,23 @@ func (im *image) clearPageHashes(h reloc.PageHashes, slots uint64) {
 	im.hashes = append(im.hashes, h)
 }
 
-// at returns the bytes of the file from an address on.
-func (im *image) at(addr uint64) []byte {
+// find returns where in the file the bytes of a segment from an address on are.
+func (im *image) find(addr uint64) (r reloc.Range) {
 	for _, s := range im.segments {
 		if d := addr - s.Addr; d < s.Size {
-			return im.b[s.Off+d : s.Off+s.Size]
+			return reloc.Range{Off: s.Off + d, Size: s.Size - d}
 		}
 	}
-	return nil
+	return r
 }
 
-func (im *image) off(addr uint64) uint64 {
-	for _, s := range im.segments {
-		if d := addr - s.Addr; d < s.Size {
-			return s.Off + d
-		}
-	}
-	return 0
+// at returns them.
+func (im *image) at(addr uint64) []byte {
+	r := im.find(addr)
+	return im.b[r.Off : r.Off+r.Size]
 }
+
+func (im *image) off(addr uint64) uint64 { return im.find(addr).Off }
 
 func (im *image) isText(addr uint64) bool {
 	for _, s := range im.sections {
@@ -284,7 +283,7 @@ func (im *image) baseAddrs() (a [bases]uint64) {
 	a[baseImage] = im.imageBase
 	copy(a[baseSegment:], im.segAddrs)
 	if im.hasGo {
-		a[baseText], a[baseNames], a[basePctab], a[baseCutab] = im.text, im.names_, im.pctab, im.cutab
+		a[baseText], a[baseNames], a[basePctab], a[baseCutab] = im.text, im.nametab, im.pctab, im.cutab
 		a[baseFiletab], a[baseFunctab], a[baseGofunc], a[baseTypes], a[baseRodata] = im.filetab, im.functab, im.gofunc, im.types, im.rodata
 	}
 	for _, s := range im.sections {

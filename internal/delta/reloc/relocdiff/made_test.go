@@ -79,7 +79,7 @@ func made(t *testing.T, seed uint64, arm bool) (old, patch, next []byte) {
 	}
 	functab := m.file()
 	d := m.diff(functab)
-	patch, err := d.encode(t.Context())
+	patch, err := encode(t.Context(), d.streams())
 	require.NoError(t, err)
 	var out bytes.Buffer
 	require.NoError(t, reloc.Apply(&out, bytes.NewReader(m.b), int64(len(m.b)), bytes.NewReader(patch), int64(len(patch)), int64(len(d.next)), 1<<30))
@@ -568,4 +568,11 @@ func (m *maker) fills(functab, size uint64) {
 	if m.chance(20) {
 		p.Hashes = append(p.Hashes, reloc.PageHashes{Off: p.NewSize, Limit: p.NewSize, PageBits: 12})
 	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
