@@ -75,20 +75,28 @@ type Attachment struct {
 
 // ParseManifest reads and validates a manifest. The error is an [*InvalidError] or a [*NewerFormatError].
 func ParseManifest(data []byte) (*Manifest, error) {
+	m := new(Manifest)
+	if err := decode(data, "manifest", "manifest", m); err != nil {
+		return nil, err
+	}
+	return m, m.Validate()
+}
+
+// decode reads a file of a format that has a version. field names it in an [*InvalidError], what in a [*NewerFormatError].
+func decode(data []byte, field, what string, into any) error {
 	var head struct {
 		V int `json:"v"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, &InvalidError{"manifest", err.Error()}
+		return &InvalidError{field, err.Error()}
 	}
 	if head.V > FormatVersion {
-		return nil, &NewerFormatError{What: "manifest", Version: head.V}
+		return &NewerFormatError{What: what, Version: head.V}
 	}
-	m := new(Manifest)
-	if err := json.Unmarshal(data, m); err != nil {
-		return nil, &InvalidError{"manifest", err.Error()}
+	if err := json.Unmarshal(data, into); err != nil {
+		return &InvalidError{field, err.Error()}
 	}
-	return m, m.Validate()
+	return nil
 }
 
 // Encode validates m and writes it.
@@ -301,7 +309,7 @@ next:
 }
 
 func (b Blob) validate(what string) error {
-	if !isSHA256(b.SHA256) {
+	if !IsSHA256(b.SHA256) {
 		return &InvalidError{what, fmt.Sprintf("sha256 %q is not 64 lower-case hex digits", b.SHA256)}
 	}
 	if b.Length < 0 || b.Length >= 1<<53 {
@@ -310,7 +318,8 @@ func (b Blob) validate(what string) error {
 	return nil
 }
 
-func isSHA256(s string) bool {
+// IsSHA256 reports whether s is a SHA-256 in 64 lower-case hex digits.
+func IsSHA256(s string) bool {
 	raw, err := hex.DecodeString(s)
 	return err == nil && len(raw) == sha256.Size && s == strings.ToLower(s)
 }

@@ -11,8 +11,8 @@ import (
 // MaxPatches is the size, in bytes, above which a list of patches is neither written nor read.
 const MaxPatches = 1 << 20
 
-// maxPatches is how many elements such a list may have.
-const maxPatches = 1024
+// MaxListed is how many elements such a list may have.
+const MaxListed = 1024
 
 // A PatchFormat says how a patch is read. docs/formats.md specifies each of them. Readers leave out patches of
 // formats that they do not know.
@@ -77,18 +77,9 @@ func ContentDigest(files []File) string {
 
 // ParsePatches reads and validates a list of patches. The error is an [*InvalidError] or a [*NewerFormatError].
 func ParsePatches(data []byte) (*Patches, error) {
-	var head struct {
-		V int `json:"v"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, &InvalidError{"patches", err.Error()}
-	}
-	if head.V > FormatVersion {
-		return nil, &NewerFormatError{What: "list of patches", Version: head.V}
-	}
 	p := new(Patches)
-	if err := json.Unmarshal(data, p); err != nil {
-		return nil, &InvalidError{"patches", err.Error()}
+	if err := decode(data, "patches", "list of patches", p); err != nil {
+		return nil, err
 	}
 	return p, p.Validate()
 }
@@ -116,8 +107,8 @@ func (p *Patches) Validate() error {
 	if _, err := ParseVersion(p.Version); err != nil {
 		return err
 	}
-	if len(p.Patches) > maxPatches {
-		return &InvalidError{"patches", fmt.Sprintf("has %d elements, more than %d", len(p.Patches), maxPatches)}
+	if len(p.Patches) > MaxListed {
+		return &InvalidError{"patches", fmt.Sprintf("has %d elements, more than %d", len(p.Patches), MaxListed)}
 	}
 	for i, patch := range p.Patches {
 		if err := patch.validate(fmt.Sprintf("patch %d", i)); err != nil {
@@ -135,7 +126,7 @@ func (p *Patch) validate(what string) error {
 		if name == "program" && sum == "" {
 			continue
 		}
-		if !isSHA256(sum) {
+		if !IsSHA256(sum) {
 			return &InvalidError{what, fmt.Sprintf("%s %q is not 64 lower-case hex digits", name, sum)}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fairlead-dev/fairlead/channel"
@@ -204,21 +205,22 @@ func (w *patcher) artifact(ctx context.Context, a *channel.Artifact) error {
 		}
 		w.compared = false
 	}()
-	to := channel.ContentDigest(a.Files)
 	if a.Length < minPatched {
 		return nil
 	}
+	to := channel.ContentDigest(a.Files)
 	for _, base := range w.bases {
 		report := PatchReport{Product: w.product, Channel: w.channelName, Version: w.rel.Version, From: base.rel.Version, Platform: a.Platform, Full: a.Length}
 		old, err := base.artifact(a.Platform)
 		if err == nil {
-			if old == nil || w.has(func(p channel.Patch) bool { return p.To == to && p.From == channel.ContentDigest(old.Files) }) {
+			if old == nil {
 				continue
 			}
-			if channel.ContentDigest(old.Files) == to {
-				continue // nothing to download at all
+			from := channel.ContentDigest(old.Files)
+			if from == to || slices.ContainsFunc(w.list, func(p channel.Patch) bool { return p.From == from && p.To == to }) {
+				continue // nothing to download at all, or nothing else
 			}
-			report.Patch, report.Reused, err = w.patch(ctx, base, old, a)
+			report.Patch, report.Reused, err = w.patch(ctx, base, old, a, from, to)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -232,15 +234,6 @@ func (w *patcher) artifact(ctx context.Context, a *channel.Artifact) error {
 		w.r.patched = append(w.r.patched, report)
 	}
 	return nil
-}
-
-func (w *patcher) has(is func(channel.Patch) bool) bool {
-	for _, p := range w.list {
-		if is(p) {
-			return true
-		}
-	}
-	return false
 }
 
 // artifact returns what a release has for exactly the platform; nil if that is nothing.
@@ -259,8 +252,7 @@ func (b *patchBase) artifact(p channel.Platform) (*channel.Artifact, error) {
 }
 
 // patch makes one patch, or finds it made before.
-func (w *patcher) patch(ctx context.Context, base *patchBase, old, next *channel.Artifact) (*channel.Patch, bool, error) {
-	from, to := channel.ContentDigest(old.Files), channel.ContentDigest(next.Files)
+func (w *patcher) patch(ctx context.Context, base *patchBase, old, next *channel.Artifact, from, to string) (*channel.Patch, bool, error) {
 	if p, ok := w.known[[2]string{from, to}]; ok && w.small(p.Length, next) && p.Memory <= w.policy.Apply {
 		return &p, true, nil
 	}

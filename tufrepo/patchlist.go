@@ -80,18 +80,15 @@ func (w *patcher) cheapest(edges map[[2]string]channel.Patch) []channel.Patch {
 	return kept
 }
 
-// maxListed is how many patches a list may have, see [channel.Patches.Validate].
-const maxListed = 1024
-
 // fit leaves out what is too much: of what was carried over the longest ways first, then of what was made the oldest.
 func (w *patcher) fit(made int) {
-	if len(w.list) <= maxListed {
+	if len(w.list) <= channel.MaxListed {
 		return
 	}
-	if made > maxListed {
+	if made > channel.MaxListed {
 		slices.SortStableFunc(w.list[:made], func(a, b channel.Patch) int { return cmp.Compare(w.age[b.From], w.age[a.From]) })
 	}
-	w.drop(maxListed, fmt.Errorf("a list has at most %d patches", maxListed))
+	w.drop(channel.MaxListed, fmt.Errorf("a list has at most %d patches", channel.MaxListed))
 }
 
 // drop leaves out what stands behind the first n, and reports it.
@@ -99,7 +96,9 @@ func (w *patcher) drop(n int, why error) {
 	const next = "make patches from fewer releases"
 	left := w.list[n:]
 	w.list = w.list[:n]
-	maps.DeleteFunc(w.made, func(sum string, _ []byte) bool { return !w.has(func(p channel.Patch) bool { return p.SHA256 == sum }) })
+	maps.DeleteFunc(w.made, func(sum string, _ []byte) bool {
+		return !slices.ContainsFunc(w.list, func(p channel.Patch) bool { return p.SHA256 == sum })
+	})
 	carried := len(left)
 	for i := range w.r.patched {
 		r := &w.r.patched[i]

@@ -1,13 +1,12 @@
 package delta
 
 import (
+	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/fairlead-dev/fairlead/channel"
 )
@@ -52,30 +51,12 @@ type Indexed struct {
 
 // OpenTree reads the index of a tree. What it allots is bounded by the limits above, and grows with what is there. The error is a [*FormatError] or that of the body.
 func OpenTree(body *io.SectionReader) (*Tree, error) {
-	w := &watchedIO{r: body}
+	a := &applying{ctx: context.Background()}
 	t := &Tree{body: body}
-	err := t.read(io.NewSectionReader(w, 0, body.Size()))
-	if w.err != nil {
-		return nil, w.err
-	}
-	if err != nil {
-		return nil, &FormatError{channel.Tree, err}
+	if err := t.read(a.watch(body)); err != nil {
+		return nil, a.typed(channel.Tree, err)
 	}
 	return t, nil
-}
-
-// watchedIO keeps an error of a reader, to tell it from the patch's.
-type watchedIO struct {
-	r   io.ReaderAt
-	err error
-}
-
-func (w *watchedIO) ReadAt(p []byte, at int64) (int, error) {
-	n, err := w.r.ReadAt(p, at)
-	if err != nil && err != io.EOF {
-		w.err = err
-	}
-	return n, err
 }
 
 func (t *Tree) read(body *io.SectionReader) error {
@@ -146,7 +127,7 @@ func expect(d *json.Decoder, tokens ...json.Token) error {
 
 func (i Indexed) check() error {
 	for _, s := range append([]string{i.SHA256}, i.Base...) {
-		if raw, err := hex.DecodeString(s); err != nil || len(raw) != 32 || s != strings.ToLower(s) {
+		if !channel.IsSHA256(s) {
 			return fmt.Errorf("%.70q is no SHA-256", s)
 		}
 	}

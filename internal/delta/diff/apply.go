@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/fairlead-dev/fairlead/internal/delta"
 )
@@ -39,15 +38,4 @@ func checkTree(data []byte, parts []*part) error {
 		}
 	}
 	return nil
-}
-
-// open opens a base.
-func (s sources) open(sum string) (*os.File, int64, error) {
-	for _, c := range s {
-		if c.has(sum) {
-			f, err := os.Open(c.path(sum))
-			return f, c.size(sum), err
-		}
-	}
-	return nil, 0, os.ErrNotExist
 }

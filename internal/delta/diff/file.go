@@ -147,22 +147,40 @@ func ways(ctx context.Context, from sources, names []string, data []byte, limits
 // sources are where bases come from: the old content, and of the next one what was made before.
 type sources []*Content
 
-func (s sources) size(sum string) int64 {
+// find returns which of them has a file.
+func (s sources) find(sum string) (*Content, error) {
 	for _, c := range s {
 		if c.has(sum) {
-			return c.size(sum)
-		}
-	}
-	return 0
-}
-
-func (s sources) read(sum string) ([]byte, error) {
-	for _, c := range s {
-		if c.has(sum) {
-			return c.read(sum)
+			return c, nil
 		}
 	}
 	return nil, fs.ErrNotExist
+}
+
+func (s sources) size(sum string) int64 {
+	c, err := s.find(sum)
+	if err != nil {
+		return 0
+	}
+	return c.size(sum)
+}
+
+func (s sources) read(sum string) ([]byte, error) {
+	c, err := s.find(sum)
+	if err != nil {
+		return nil, err
+	}
+	return c.read(sum)
+}
+
+// open opens a base.
+func (s sources) open(sum string) (*os.File, int64, error) {
+	c, err := s.find(sum)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := os.Open(c.path(sum))
+	return f, c.size(sum), err
 }
 
 func concatenate(c sources, names []string) ([]byte, error) {
