@@ -128,7 +128,7 @@ func (b Bundle) Digest(path string) (string, error) {
 }
 
 func (b Bundle) scan() (t tree, program string, err error) {
-	t, err = scanFolder(b.disk(), b.Path)
+	_, t, err = b.base()
 	return t, b.Program, err
 }
 

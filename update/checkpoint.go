@@ -204,14 +204,19 @@ func (m *marks) ends(c checkpoint, h hash.Hash) error {
 }
 
 func (m *marks) note(c checkpoint, h hash.Hash) {
-	if m.blob.Length < m.pace.now {
-		return
+	if m.blob.Length >= m.pace.now {
+		m.write(c, h)
 	}
+}
+
+// write writes "now", and returns what it holds. It gives up if that fails.
+func (m *marks) write(c checkpoint, h hash.Hash) []byte {
 	data, err := m.encode(&c, h)
 	if err == nil {
 		err = m.writeNow(data)
 	}
 	m.nowAt, m.givenUp = c.Offset, err != nil
+	return data
 }
 
 // at is called whenever the hash has got further. It does not wait for the disk.
@@ -220,13 +225,8 @@ func (m *marks) at(c checkpoint, h hash.Hash) {
 	if m.givenUp || !urgent && c.Offset-m.nowAt < m.pace.now {
 		return
 	}
-	data, err := m.encode(&c, h)
-	if err == nil {
-		err = m.writeNow(data)
-		m.nowAt = c.Offset
-	}
-	if err != nil {
-		m.givenUp = true
+	data := m.write(c, h)
+	if m.givenUp {
 		return
 	}
 	if urgent && m.begin() {

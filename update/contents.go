@@ -165,10 +165,15 @@ func (v *verifying) Write(p []byte) (int, error) {
 }
 
 func (v *verifying) check(f channel.File) error {
-	if got := hex.EncodeToString(v.hash.Sum(nil)); v.n != f.Length || got != f.SHA256 {
-		return &VerifyError{File: f.Path, Err: fmt.Errorf("has %d bytes with sha256 %s, %d bytes with %s are signed", v.n, got, f.Length, f.SHA256)}
+	got := hex.EncodeToString(v.hash.Sum(nil))
+	if v.n == f.Length && got == f.SHA256 {
+		return nil
 	}
-	return nil
+	more := ""
+	if v.n > f.Length {
+		more = " or more"
+	}
+	return &VerifyError{File: f.Path, Err: fmt.Errorf("has %d bytes%s with sha256 %s, %d bytes with %s are signed", v.n, more, got, f.Length, f.SHA256)}
 }
 
 // A step is what one patch makes, by SHA-256.

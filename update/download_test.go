@@ -100,25 +100,25 @@ func wrapBlobs(honest update.Source, wrap func(io.Reader) io.Reader) source {
 	}
 }
 
+// cutBlobs is one that delivers so many bytes of an artifact each time, and notes from where on it was asked.
+func cutBlobs(honest update.Source, cut int64, offsets *[]int64) source {
+	short := wrapBlobs(honest, func(r io.Reader) io.Reader { return io.LimitReader(r, cut) })
+	return func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+		if strings.HasPrefix(name, "blobs/") {
+			*offsets = append(*offsets, offset)
+		}
+		return short(ctx, name, offset)
+	}
+}
+
 // An interrupted download goes on where it was, and what is there is hashed again.
 func TestResume(t *testing.T) {
 	v := newVendor(t)
 	content := bytes.Repeat(program("1.1.0"), 150_000) // 4 MB
 	v.release("1.1.0", content)
-	honest := update.FS(os.DirFS(v.dir))
 	var offsets []int64
 	cut := int64(900_000)
-	flaky := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		r, err := honest.Open(ctx, name, offset)
-		if err != nil || !strings.HasPrefix(name, "blobs/") {
-			return r, err
-		}
-		offsets = append(offsets, offset)
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(r, cut), r}, nil
-	})
+	flaky := cutBlobs(update.FS(os.DirFS(v.dir)), cut, &offsets)
 	m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Download.Tries = flaky, 1 })
 	u := m.start()
 	d := check(t, u)

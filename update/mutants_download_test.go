@@ -19,7 +19,7 @@ var downloadGuards = []mutant{
 	{"data that could not be synced is built on", "update/checkpoint.go",
 		"	m.failed = errors.Join(m.failed, err)\n", "", "TestSyncOfDataFails"},
 	{"there is no checkpoint for a kill", "update/checkpoint.go",
-		"		err = m.writeNow(data)\n		m.nowAt = c.Offset\n", "		m.nowAt = c.Offset\n", "TestNginxKilled"},
+		"	data := m.write(c, h)\n", "	data, _ := m.encode(&c, h)\n	m.nowAt = c.Offset\n", "TestNginxKilled"},
 	{"a program is run on the word of a checkpoint", "update/vouch.go",
 		"	if got != st.Digest {", "	if false {", "TestHostileCheckpoint"},
 	{"a checkpoint that was wrong is an error", "update/vouch.go",

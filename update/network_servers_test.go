@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -148,8 +149,8 @@ http {
 	return n
 }
 
-// served returns the log, but for the requests of metadata. nginx writes a line when an answer has ended.
-func (n *nginx) served() (list []served) {
+// all is the whole log. nginx writes a line when an answer has ended.
+func (n *nginx) all() (list []served) {
 	n.t.Helper()
 	time.Sleep(100 * time.Millisecond)
 	data, err := os.ReadFile(n.log)
@@ -157,11 +158,17 @@ func (n *nginx) served() (list []served) {
 	for line := range strings.Lines(string(data)) {
 		var s served
 		require.NoError(n.t, json.Unmarshal([]byte(line), &s), line)
-		if !strings.HasPrefix(s.URI, "/metadata/") && !strings.HasPrefix(s.URI, "/targets/") {
-			list = append(list, s)
-		}
+		list = append(list, s)
 	}
 	return list
+}
+
+// served is the log but for the requests of metadata.
+func (n *nginx) served() []served {
+	n.t.Helper()
+	return slices.DeleteFunc(n.all(), func(s served) bool {
+		return strings.HasPrefix(s.URI, "/metadata/") || strings.HasPrefix(s.URI, "/targets/")
+	})
 }
 
 // sent is how many bytes of artifacts have been sent.

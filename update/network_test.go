@@ -337,12 +337,12 @@ func TestNginxTLS(t *testing.T) {
 	_, err = o.from(httpFrom(t, n.url+"/away", trusting, showing, authorised)).Check(t.Context())
 	var redirect *update.RedirectError
 	require.ErrorAs(t, err, &redirect)
-	require.Empty(t, o.all(other), "nobody else is asked, let alone told the secret")
+	require.Empty(t, other.all(), "nobody else is asked, let alone told the secret")
 	u := o.from(httpFrom(t, n.url+"/near", trusting, showing, authorised))
 	d := check(t, u)
 	require.NoError(t, u.Stage(t.Context(), d.Update, nil))
 	near := 0
-	for _, s := range o.all(n) {
+	for _, s := range n.all() {
 		if strings.HasPrefix(s.URI, "/near/") || strings.HasPrefix(s.URI, "/away/") {
 			require.Equal(t, secret, s.Auth, s.URI)
 			near++
@@ -353,20 +353,6 @@ func TestNginxTLS(t *testing.T) {
 	require.Positive(t, near)
 	u = o.from(httpFrom(t, n.url, trusting, showing, authorised))
 	o.staged(u, check(t, u))
-}
-
-// all is the whole log.
-func (o *online) all(n *nginx) (list []served) {
-	o.t.Helper()
-	time.Sleep(100 * time.Millisecond)
-	data, err := os.ReadFile(n.log)
-	require.NoError(o.t, err)
-	for line := range strings.Lines(string(data)) {
-		var s served
-		require.NoError(o.t, json.Unmarshal([]byte(line), &s))
-		list = append(list, s)
-	}
-	return list
 }
 
 func TestTinyproxy(t *testing.T) {
@@ -383,7 +369,7 @@ func TestTinyproxy(t *testing.T) {
 		require.ErrorAs(t, err, &refused)
 		require.Contains(t, []int{401, 407}, refused.Status)
 		require.NotContains(t, err.Error(), "wrong@")
-		require.Empty(t, o.all(n))
+		require.Empty(t, n.all())
 	}
 	before := p.connects()
 	u := o.from(through("anna:s3cret@"))

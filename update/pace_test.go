@@ -28,18 +28,7 @@ func TestStageOutlastsCuts(t *testing.T) {
 		v.release("1.1.0", content)
 		var offsets []int64
 		cut := int64(1 << 20)
-		honest := update.FS(os.DirFS(v.dir))
-		flaky := source(func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-			r, err := honest.Open(ctx, name, offset)
-			if err != nil || !strings.HasPrefix(name, "blobs/") {
-				return r, err
-			}
-			offsets = append(offsets, offset)
-			return struct {
-				io.Reader
-				io.Closer
-			}{io.LimitReader(r, cut), r}, nil
-		})
+		flaky := cutBlobs(update.FS(os.DirFS(v.dir)), cut, &offsets)
 		m := newMachine(t, v, "1.0.0", func(c *update.Config) { c.Source, c.Download.Tries = flaky, 2 })
 		u := m.start()
 		require.NoError(t, u.Stage(t.Context(), check(t, u).Update, nil))

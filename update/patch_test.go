@@ -73,26 +73,30 @@ type patchCase struct {
 	whole  channel.Artifact
 }
 
-// eachLayout runs a test for every layout, and for a program that is an artifact of its own. versions are published, and
-// the patches that patches makes go beside the last of them.
-func eachLayout(t *testing.T, versions []string, patches func(raw bool) []madePatch, test func(t *testing.T, c *patchCase)) {
+// eachKind runs a test for every layout, and for a program that is an artifact of its own.
+func eachKind(t *testing.T, test func(t *testing.T, l layout, raw bool)) {
 	for _, l := range layouts {
 		for _, raw := range []bool{true, false} {
 			if raw && l.place != nil {
 				continue
 			}
-			t.Run(fmt.Sprintf("%s/raw=%v", l.name, raw), func(t *testing.T) {
-				v := newVendor(t)
-				for _, version := range versions {
-					l.publishLarge(t, v, version, raw)
-				}
-				v.publishPatches(versions[len(versions)-1], patches(raw)...)
-				c := &patchCase{layout: l, raw: raw, source: watching(v.dir)}
-				c.machine = l.installLarge(t, v, func(cfg *update.Config) { cfg.Source, cfg.Download.Tries = c.source, 1 })
-				test(t, c)
-			})
+			t.Run(fmt.Sprintf("%s/raw=%v", l.name, raw), func(t *testing.T) { test(t, l, raw) })
 		}
 	}
+}
+
+// eachLayout is eachKind with versions that are published, and the patches that patches makes beside the last of them.
+func eachLayout(t *testing.T, versions []string, patches func(raw bool) []madePatch, test func(t *testing.T, c *patchCase)) {
+	eachKind(t, func(t *testing.T, l layout, raw bool) {
+		v := newVendor(t)
+		for _, version := range versions {
+			l.publishLarge(t, v, version, raw)
+		}
+		v.publishPatches(versions[len(versions)-1], patches(raw)...)
+		c := &patchCase{layout: l, raw: raw, source: watching(v.dir)}
+		c.machine = l.installLarge(t, v, func(cfg *update.Config) { cfg.Source, cfg.Download.Tries = c.source, 1 })
+		test(t, c)
+	})
 }
 
 // stage checks and stages, and returns the progress that was made.

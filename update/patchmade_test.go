@@ -2,7 +2,6 @@ package update_test
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -28,39 +27,32 @@ func bundled(version string) []member {
 
 // The patches that package tufrepo makes are taken, of every kind of installation.
 func TestPatchAsPublished(t *testing.T) {
-	for _, l := range layouts {
-		for _, raw := range []bool{true, false} {
-			if raw && l.place != nil {
+	eachKind(t, func(t *testing.T, l layout, raw bool) {
+		v := newVendor(t)
+		v.patches = tufrepo.PatchPolicy{}
+		for _, version := range []string{"1.0.0", "1.1.0"} {
+			if raw || version == "1.0.0" {
+				l.publishLarge(t, v, version, raw)
 				continue
 			}
-			t.Run(fmt.Sprintf("%s/raw=%v", l.name, raw), func(t *testing.T) {
-				v := newVendor(t)
-				v.patches = tufrepo.PatchPolicy{}
-				for _, version := range []string{"1.0.0", "1.1.0"} {
-					if raw || version == "1.0.0" {
-						l.publishLarge(t, v, version, raw)
-						continue
-					}
-					v.release(version, tarOf(t, bundled(version)...), func(n *tufrepo.NewRelease) {
-						n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, programPath
-					})
-				}
-				source := watching(v.dir)
-				c := &patchCase{layout: l, raw: raw, source: source}
-				c.machine = l.installLarge(t, v, func(cfg *update.Config) { cfg.Source = c.source })
-				u := c.start()
-				up, _ := c.stage(u)
-				require.Empty(t, c.failures())
-				require.Zero(t, source.read[c.whole.SHA256], "the artifact itself was not touched")
-				require.Less(t, up.Download*2, up.Size)
-				require.NoError(t, u.Apply(t.Context(), up))
-				require.Equal(t, "1.1.0", c.version())
-				if !raw {
-					require.True(t, madeOfEachOther(t, v, "1.1.0"), "no file was made of one before it: nothing is shown of that")
-				}
+			v.release(version, tarOf(t, bundled(version)...), func(n *tufrepo.NewRelease) {
+				n.Artifacts[0].Format, n.Artifacts[0].Executable = channel.TarGz, programPath
 			})
 		}
-	}
+		source := watching(v.dir)
+		c := &patchCase{layout: l, raw: raw, source: source}
+		c.machine = l.installLarge(t, v, func(cfg *update.Config) { cfg.Source = c.source })
+		u := c.start()
+		up, _ := c.stage(u)
+		require.Empty(t, c.failures())
+		require.Zero(t, source.read[c.whole.SHA256], "the artifact itself was not touched")
+		require.Less(t, up.Download*2, up.Size)
+		require.NoError(t, u.Apply(t.Context(), up))
+		require.Equal(t, "1.1.0", c.version())
+		if !raw {
+			require.True(t, madeOfEachOther(t, v, "1.1.0"), "no file was made of one before it: nothing is shown of that")
+		}
+	})
 }
 
 // madeOfEachOther reports whether the tree that leads to a version has a part whose base is another part's file.

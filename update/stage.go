@@ -8,10 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/fairlead-dev/fairlead/channel"
 	"time"
 
+	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/delta"
 	"github.com/fairlead-dev/fairlead/internal/disk"
 )
@@ -197,38 +196,50 @@ func (u *Updater) findOrFetch(ctx context.Context, up *Update, folder string, pr
 		}
 	}
 	st, failed := u.stagePatched(ctx, up, folder, progress)
-	none := errors.Is(failed, errNoWay)
 	switch {
 	case failed == nil:
 		u.dropPatches(up, nil)
 		return st, nil
-	case ctx.Err() != nil && !none: // downloads are good
+	case errors.Is(failed, errNoWay):
+	case ctx.Err() != nil: // downloads are good
 		return st, failed
-	case !none:
-		u.notePatchFailure(up, failed)
-		err := errors.Join(u.disk.RemoveAll(folder), u.disk.Mkdir(folder, 0o700))
-		if err != nil {
-			return st, &StateError{folder, err}
-		}
-		var source *SourceError
-		if !errors.As(failed, &source) {
-			u.dropPatches(up, failed) // the whole may need their space
-		}
-		if err := u.checkSpace(up.Artifact, nil); err != nil {
-			if memory := (*delta.MemoryError)(nil); !errors.As(failed, &memory) { // the app may allow more, and then there is a way
-				u.rememberPatch(ctx, up, failed, err)
-			}
+	default:
+		if err := u.fallBack(ctx, up, folder, failed); err != nil {
 			return st, err
 		}
 	}
 	st, err := u.stageWhole(ctx, up, folder, progress)
-	if !none {
-		u.rememberPatch(ctx, up, failed, err)
-	}
+	u.rememberPatch(ctx, up, failed, err)
 	if err == nil {
 		u.dropPatches(up, failed)
 	}
 	return st, err
+}
+
+// fallBack makes ready for the whole artifact where patches have failed.
+func (u *Updater) fallBack(ctx context.Context, up *Update, folder string, failed error) error {
+	u.notePatchFailure(up, failed)
+	if err := u.emptyFolder(folder); err != nil {
+		return err
+	}
+	var source *SourceError
+	if !errors.As(failed, &source) {
+		u.dropPatches(up, failed) // the whole may need their space
+	}
+	err := u.checkSpace(up.Artifact, nil)
+	var memory *delta.MemoryError
+	if err != nil && !errors.As(failed, &memory) { // of which the app may allow more, and then there is a way
+		u.rememberPatch(ctx, up, failed, err)
+	}
+	return err
+}
+
+// emptyFolder removes what is in a folder for an update.
+func (u *Updater) emptyFolder(folder string) error {
+	if err := errors.Join(u.disk.RemoveAll(folder), u.disk.Mkdir(folder, 0o700)); err != nil {
+		return &StateError{folder, err}
+	}
+	return nil
 }
 
 // stageWhole downloads the whole artifact and unpacks it.

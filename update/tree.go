@@ -1,6 +1,7 @@
 package update
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -375,18 +376,12 @@ func installedMode(f channel.File) fs.FileMode {
 
 // copyVerified copies what f promises. The error is a *VerifyError if it is not that.
 func copyVerified(out io.Writer, content io.Reader, f channel.File, buf []byte) error {
-	h, in := sha256.New(), &failing{r: content}
-	n, err := io.CopyBuffer(io.MultiWriter(out, h), io.LimitReader(in, f.Length+1), buf)
-	got := hex.EncodeToString(h.Sum(nil))
-	switch {
-	case in.err != nil:
-		return in.err // the reader's: archive tells what it is
-	case err != nil:
+	v, in := &verifying{w: out, hash: sha256.New()}, &failing{r: content}
+	_, err := io.CopyBuffer(v, io.LimitReader(in, f.Length+1), buf)
+	if err := cmp.Or(in.err, err); err != nil { // the reader's first: archive tells what it is
 		return err
-	case n != f.Length || got != f.SHA256:
-		return &VerifyError{File: f.Path, Err: fmt.Errorf("has %d bytes or more with sha256 %s, %d bytes with %s are signed", n, got, f.Length, f.SHA256)}
 	}
-	return nil
+	return v.check(f)
 }
 
 // failing tells the reader's errors from the writer's.

@@ -2,7 +2,6 @@ package update
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,10 +71,7 @@ func (v Versions) Entry() string {
 func (v Versions) tree(a *channel.Artifact) (tree, string, error) { return treeOf(a, v.Program) }
 
 func (v Versions) scan() (t tree, program string, err error) {
-	name, err := v.read(v.pointer())
-	if err == nil {
-		t, err = scanFolder(v.disk(), v.folder(name))
-	}
+	_, t, err = v.base()
 	return t, v.Program, err
 }
 
@@ -202,10 +198,7 @@ func (v Versions) read(path string) (string, error) {
 }
 
 // isDigest reports whether a version's folder was made by us: then its name says what is in it.
-func isDigest(name string) bool {
-	raw, err := hex.DecodeString(name)
-	return err == nil && len(raw) == 32 && name == strings.ToLower(name)
-}
+func isDigest(name string) bool { return channel.IsSHA256(name) }
 
 // Digest implements Installer. What is in place was hashed before it was put there; its name says what it is.
 func (v Versions) Digest(path string) (string, error) {

@@ -54,8 +54,8 @@ func (u *Updater) twice(up *Update, folder string, fill func() (Staged, error)) 
 	}
 	u.log.Warn("a checkpoint was wrong; starting the file again", "cause", err)
 	u.dropPart(u.path(stagingName, up.Artifact.SHA256+partSuffix))
-	if err := errors.Join(u.disk.RemoveAll(folder), u.disk.Mkdir(folder, 0o700)); err != nil {
-		return Staged{}, &StateError{folder, err}
+	if err := u.emptyFolder(folder); err != nil {
+		return Staged{}, err
 	}
 	return fill()
 }
