@@ -14,7 +14,7 @@ const (
 // A State says what a licence is worth now. The zero value is Missing.
 type State int
 
-// The states. Revoked and ClockSuspect are reserved: nothing gives them yet.
+// The states. ClockSuspect comes from a [Store] only, which has a memory of time.
 const (
 	Missing      State = iota // there is none
 	Invalid                   // what there is cannot be used: Status.Err says why
@@ -47,6 +47,8 @@ type Status struct {
 	State   State
 	License *License // nil unless authentic and for this product
 	Err     error    // for Invalid, why; nil otherwise
+	Reason  string   // for Revoked, by what, in words; empty otherwise
+	Source  string   // where a Store found the licence, in words; empty without a Store
 
 	// Since and Until bound the state. Valid and ExpiringSoon count as one here: Since is the start and Until the
 	// end of the licence, or of its token and grace if that comes first. Zero: unknown, or no bound.
@@ -86,6 +88,10 @@ func (v *Verifier) Evaluate(l *License, now time.Time) Status {
 	}
 	if err := v.checkScope(l); err != nil {
 		return v.invalid(err)
+	}
+	if reason, revoked := v.revocations.Revoked(l); revoked {
+		s.State, s.Reason = Revoked, reason
+		return s
 	}
 	if len(l.Nodes) > 0 && (v.config.Node == "" || !slices.Contains(l.Nodes, v.config.Node)) {
 		s.State = WrongMachine

@@ -85,7 +85,7 @@ func (s Status) denyState() *channel.Denial {
 		}
 		return &channel.Denial{Code: channel.ReasonLicenseNotYetValid, Detail: detail}
 	case Revoked:
-		return &channel.Denial{Code: channel.ReasonLicenseRevoked, Detail: "the licence was revoked by its issuer"}
+		return &channel.Denial{Code: channel.ReasonLicenseRevoked, Detail: "the licence was revoked by its issuer: " + s.Reason}
 	case WrongMachine:
 		return &channel.Denial{Code: channel.ReasonLicenseWrongMachine,
 			Detail: "the licence is for other installations, not for this one"}

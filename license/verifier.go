@@ -32,8 +32,9 @@ type Config struct {
 
 // A Verifier reads tokens and judges what it read. It has no state and may be used concurrently.
 type Verifier struct {
-	config Config
-	parser *jwt.Parser
+	config      Config
+	parser      *jwt.Parser
+	revocations *Revocations // see With
 }
 
 // NewVerifier makes a Verifier. Issuer, product and keys are required: what is not compared is not verified
