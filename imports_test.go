@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"internal/filelock":              {},
 	"internal/trust":                 {"internal/disk", "internal/filelock"},
 	"internal/trust/conformance":     {"internal/trust", "internal/disk"},
-	"license":                        {"channel", "internal/disk"},
+	"license":                        {"channel", "internal/disk", "internal/filelock"},
 	"internal/disk/crashfs":          {"internal/disk"},
 	"internal/killpoint":             {},
 	"internal/preflight":             {},
