@@ -35,7 +35,7 @@ func machineIDOf(path string, mounted mounts) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	data, err := readHead(real, 256)
+	data, err := readFile(real)
 	if err != nil {
 		return "", err
 	}
@@ -89,21 +89,4 @@ func readMounts(path string) mounts {
 		}
 	}
 	return found
-}
-
-// readHead reads the beginning of a regular file: opening a named pipe would wait for a writer.
-func readHead(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	return io.ReadAll(io.LimitReader(f, limit))
 }
