@@ -344,6 +344,11 @@ func TestHostileShape(t *testing.T) {
 func TestHugeTokenIsCheap(t *testing.T) {
 	v, huge := verifier(t), bytes.Repeat([]byte("A.B"), 50<<20/3)
 	require.Less(t, testing.Benchmark(func(b *testing.B) {
+		"nodes above max_nodes": {add(`"nodes":["a","b","c"],"max_nodes":2`), license.ErrClaims, "nodes has 3 installations; max_nodes is 2"},
+		"max_nodes text":        {with("max_nodes", "9"), license.ErrClaims, "max_nodes is not a number"},
+		"req number":            {with("req", 1), license.ErrClaims, "req is not a string"},
+		"req long":              {with("req", strings.Repeat("r", 257)), license.ErrClaims, "req is longer than 256"},
+		"req case":              {with("Req", "x"), license.ErrMalformed, `claim "req" is written "Req"`},
 		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := v.Parse(huge); err == nil {
@@ -374,6 +379,12 @@ func TestAlteredAndForged(t *testing.T) {
 	refused(t, v, forged, license.ErrBadSignature, `another key that also calls itself "acme-2026"`)
 
 	ec, err := license.NewIssuer(ecKey(t, 66), "acme-ec", issuerName)
+		"far future iat":      with("iat", 7258118399),
+		"as many as max":      strings.Replace(payload(claims()), "{", `{"nodes":["a","b"],"max_nodes":2,`, 1),
+		"max without nodes":   with("max_nodes", 1),
+		"nodes without max":   with("nodes", []string{"a", "b", "c"}),
+		"max_nodes 0":         strings.Replace(payload(claims()), "{", `{"nodes":["a","b"],"max_nodes":0,`, 1),
+		"request":             with("req", strings.Repeat("r", 256)),
 	require.NoError(t, err)
 	forged, err = ec.Issue(terms())
 	require.NoError(t, err)
