@@ -12,8 +12,9 @@ const (
 	algEdDSA   = "EdDSA"
 	algES256   = "ES256"
 
-	maxToken = 16 << 10 // bytes of the token itself
-	maxInput = 64 << 10 // bytes around it: armour, line breaks, white space
+	maxHeader = 1 << 10  // bytes of the header, decoded: the only JSON that is read before the signature
+	maxToken  = 16 << 10 // bytes of the token itself
+	maxInput  = 64 << 10 // bytes around it: armour, line breaks, white space
 
 	beginArmor = "-----BEGIN LICENSE-----"
 	endArmor   = "-----END LICENSE-----"
@@ -21,16 +22,17 @@ const (
 
 // A sealed token has passed the gate: its shape is that of a licence, and nothing in it has been believed.
 type sealed struct {
-	token   string // in compact form, exactly the bytes that golang-jwt gets to see
-	header  header
-	payload []byte // decoded, not read
+	header    header
+	payload   []byte // decoded, not read
+	signed    string // header and payload as they stand in the token: what the signature is about
+	signature []byte
 }
 
-// A header has these three members and no others. So crit, b64, jwk, jku, x5u and x5c, which golang-jwt
-// ignores (RFC 7515 section 4.1.11 wants crit refused), never reach it.
+// A header has typ and these two members, and no others: no crit (RFC 7515 section 4.1.11 wants it refused where it
+// is not understood), b64, jwk, jku, x5u or x5c.
 type header struct{ alg, kid string }
 
-// open is the gate. What it refuses never reaches golang-jwt.
+// open is the gate. What it refuses never reaches a key.
 func open(raw []byte) (*sealed, error) {
 	if len(raw) > maxInput {
 		return nil, refuse(ErrMalformed, "%d bytes are no licence: a token has at most %d", len(raw), maxToken)
@@ -58,11 +60,15 @@ func open(raw []byte) (*sealed, error) {
 		}
 		return nil, refuse(ErrMalformed, "the token's %s %v; was it copied whole, without line breaks?", part, err)
 	}
+	if len(parts[0]) > maxHeader {
+		return nil, refuse(ErrMalformed, "the token's header is longer than %d bytes", maxHeader)
+	}
 	h, err := readHeader(parts[0])
 	if err != nil {
 		return nil, err
 	}
-	return &sealed{token: token, header: h, payload: parts[1]}, nil
+	signed := token[:strings.LastIndexByte(token, '.')]
+	return &sealed{header: h, payload: parts[1], signed: signed, signature: parts[2]}, nil
 }
 
 // unarmor returns the token in raw. White space counts outside it only, except that armour may wrap it over

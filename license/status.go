@@ -79,7 +79,7 @@ func (v *Verifier) invalid(err error) Status {
 // Evaluate judges a licence at the time now. It is pure: same input, same answer. A nil licence is Missing, and
 // one that Parse would not have accepted for this product is Invalid.
 func (v *Verifier) Evaluate(l *License, now time.Time) Status {
-	if v == nil || v.parser == nil {
+	if v == nil || v.config.Keys == nil {
 		return v.invalid(refuse(ErrUnknownKey, "no keys are known: make the verifier with NewVerifier"))
 	}
 	s := Status{License: l, open: v.config.Open}
