@@ -65,6 +65,8 @@ func TestCopiesHaveOneName(t *testing.T) {
 		want, err := v.Parse(token)
 		require.NoError(t, err)
 		require.Equal(t, "01J9ZK5E9V", want.ID)
+		revoking, warnings := v.With(&license.Lists{Revocations: &license.Revocations{Number: 1, Tokens: []string{want.ID}}})
+		require.Empty(t, warnings)
 		one := string(token)
 		armored := string(license.Armor(token))
 		copies := map[string]string{
@@ -82,6 +84,10 @@ func TestCopiesHaveOneName(t *testing.T) {
 			got, err := v.Parse([]byte(text))
 			require.NoError(t, err, "%s %s", kid, name)
 			require.Equal(t, want, got, "%s %s", kid, name)
+			require.Equal(t, license.Valid, v.Status([]byte(text), now).State)
+			revoked := revoking.Status([]byte(text), now)
+			require.Equal(t, license.Revoked, revoked.State, "%s %s", kid, name)
+			grantsNothing(t, revoked)
 		}
 
 		parts := strings.Split(one, ".")
