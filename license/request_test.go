@@ -79,10 +79,11 @@ func TestActivation(t *testing.T) {
 	r, err := license.ReadRequest(first, now.Add(2*24*time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, product, r.Product)
-	token := issue(t, func(l *license.License) { l.Nodes, l.Seq, l.ID = []string{r.Node}, 1, "first" })
+	token := issue(t, func(l *license.License) { l.Nodes, l.Request, l.Seq, l.ID = []string{r.Node}, r.Nonce, 1, "first" })
 	status, err := s.Install(t.Context(), license.Armor(token))
 	require.NoError(t, err)
 	require.Equal(t, license.Valid, status.State)
+	require.Equal(t, r.Nonce, status.License.Request, "the answer to that request")
 
 	elsewhere := store(filepath.Join(t.TempDir(), "store"), theirs)
 	_, err = elsewhere.Install(t.Context(), token)

@@ -79,7 +79,7 @@ type parsed struct {
 // OpenStore makes a Store. It reads nothing: a folder or a source that cannot be read shows in the Status, and never keeps
 // an app from starting.
 func OpenStore(c StoreConfig) (*Store, error) {
-	if c.Verifier == nil || c.Verifier.parser == nil {
+	if c.Verifier == nil || c.Verifier.config.Keys == nil {
 		return nil, errors.New("license: StoreConfig.Verifier is missing: make one with NewVerifier")
 	}
 	if i := slices.Index(c.Sources, nil); i >= 0 {
