@@ -260,7 +260,7 @@ const deviceVariable = "FAIRLEAD_TEST_DEVICE"
 // Many ask at once, in several processes: all get the same key, and the store's own writers do not disturb them.
 func TestDeviceRaces(t *testing.T) {
 	if dir := os.Getenv(deviceVariable); dir != "" {
-		for _, id := range ids(t, dir) {
+		for _, id := range deviceIDs(t, dir) {
 			fmt.Println("id:" + id)
 		}
 		return
@@ -308,8 +308,8 @@ func TestDeviceRaces(t *testing.T) {
 	}
 }
 
-// ids opens the device eight times at once.
-func ids(t *testing.T, dir string) []string {
+// deviceIDs opens the device eight times at once.
+func deviceIDs(t *testing.T, dir string) []string {
 	t.Helper()
 	list := make([]string, 8)
 	var wg sync.WaitGroup
