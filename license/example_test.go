@@ -96,7 +96,7 @@ func ExampleStore() {
 	// expiring_soon true ends within 14 days
 	// expired false
 	// expired false
-	// this computer's clock says 1970-01-01, but it is at least 2027-03-03, as this computer's clock has already said: licences are judged as of then; set the clock
+	// this computer's clock says 1970-01-01, but it is at least 2027-03-04, as this computer's clock has already said: licences are judged as of then; set the clock
 }
 
 // Every reason is given, in words that can be sent to the customer.
