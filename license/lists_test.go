@@ -172,6 +172,8 @@ func TestStoreWithLists(t *testing.T) {
 	is(license.Revoked, "jti-3", "of 2026-02-01, older than those of 2026-02-05")
 	lists.lists = nil
 	is(license.Revoked, "jti-3", "not to be had any more", "not to be had any more")
+	s.UseLists(nil)
+	is(license.Revoked, "jti-3", "not to be had any more", "not to be had any more")
 	s.UseLists(lists)
 	is(license.Revoked, "jti-3", "not to be had any more", "not to be had any more")
 	view("2026-02-06", added, revoked(5))

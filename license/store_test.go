@@ -318,16 +318,6 @@ func TestUnreadableSources(t *testing.T) {
 	require.Equal(t, "there are more warnings than these", status.Warnings[15])
 }
 
-type failing struct {
-	license.Source
-	err error
-}
-
-func (f *failing) Load(ctx context.Context) ([]license.Found, error) {
-	found, err := f.Source.Load(ctx)
-	return found, errors.Join(err, f.err)
-}
-
 func TestEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -423,13 +413,17 @@ func TestInstall(t *testing.T) {
 
 // Of other licences some are kept: they may count again.
 func TestInstallKeepsOtherLicences(t *testing.T) {
-	s := open(t)
+	where := filepath.Join(t.TempDir(), "store")
+	s := open(t, dir(where))
 	for i := range 12 {
 		_, err := s.Install(t.Context(), issue(t, lid(string(rune('A'+i))), func(l *license.License) { l.IssuedAt = issued.AddDate(0, 0, i) }))
 		require.NoError(t, err)
 	}
 	requireCounts(t, s.Current(), license.Valid, "jti-L")
-	_, err := s.Install(t.Context(), issue(t, lid("L"), ended, func(l *license.License) { l.Seq, l.ID = 9, "the end" }))
+	data, err := os.ReadFile(filepath.Join(where, "licenses.jwt"))
+	require.NoError(t, err)
+	require.Len(t, strings.Fields(string(data)), 8)
+	_, err = s.Install(t.Context(), issue(t, lid("L"), ended, func(l *license.License) { l.Seq, l.ID = 9, "the end" }))
 	require.NoError(t, err)
 	requireCounts(t, s.Current(), license.Valid, "jti-K")
 	require.Error(t, func() error { _, err := s.Install(t.Context(), issue(t, lid("A"))); return err }())
@@ -664,6 +658,9 @@ func TestRefresh(t *testing.T) {
 	s = open(t, from(license.Token("t", numbered(t, 1))))
 	s.UseLists(&listSource{&license.Lists{Revocations: &license.Revocations{Number: 1, Tokens: []string{"jti-1"}}}})
 	requireCounts(t, s.Current(), license.Revoked, "jti-1")
+	_, err = s.Install(t.Context(), license.Armor(numbered(t, 1)))
+	require.ErrorIs(t, err, license.ErrRevoked)
+	require.ErrorContains(t, err, "revoked by its issuer: token jti-1 was revoked")
 	answer = numbered(t, 2)
 	status, err := s.Refresh(t.Context(), ask)
 	require.NoError(t, err)
