@@ -114,7 +114,7 @@ func TestClockThatGoesBack(t *testing.T) {
 		}
 	}
 	run := func(from, to time.Time, state license.State) {
-		for at := from; at.Before(to); at = at.Add(12 * time.Hour) {
+		for at := from; at.Before(to); at = at.Add(20 * time.Hour) {
 			is(at, state, 0)
 		}
 	}
@@ -129,7 +129,7 @@ func TestClockThatGoesBack(t *testing.T) {
 	is(now.AddDate(0, 0, 6), license.Expired, 1)
 	is(issued.AddDate(0, 0, 20), license.Expired, 1) // soon after a signed time that was known before
 	for days := range 400 {
-		if days%20 == 0 {
+		if days%80 == 0 {
 			is(time.Unix(0, 0).AddDate(0, 0, days), license.Expired, 1)
 		}
 	}

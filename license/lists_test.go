@@ -183,7 +183,7 @@ func TestStoreWithLists(t *testing.T) {
 // Over random views: the number of the list that counts, and the time that is proven, only rise.
 func TestListsAreMonotonic(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 18))
-	for range 30 {
+	for range 10 {
 		lists := &listSource{}
 		// Far ahead of the clock, so that At shows the time that the lists prove; and a list of number n revokes up to n.
 		s := open(t, dir(""), func(c *license.StoreConfig) { c.Now = func() time.Time { return issued } }, from(license.Token("t", numbered(t, 1))))

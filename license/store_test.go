@@ -172,7 +172,7 @@ func TestStoreChoiceProperties(t *testing.T) {
 	v := verifier(t)
 	days := func(from, to int) time.Time { return now.AddDate(0, 0, from+r.IntN(to-from)) }
 	seen := map[license.State]int{}
-	for range 150 {
+	for range 100 {
 		var sources []license.Source
 		var all []*license.License
 		for i := range 1 + r.IntN(6) {
