@@ -250,4 +250,3 @@ func TestRefresh(t *testing.T) {
 	require.NoError(t, err)
 	requireCounts(t, status, license.Valid, "jti-2")
 }
-
