@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"bench/delta":                    {"channel", "internal/delta", "internal/delta/diff"},
 	"examples/daemon":                {"update"},
 	"examples/embed":                 {"update"},
+	"examples/licensed":              {"license", "license/refresh", "update"},
 	"examples/quickstart":            {},
 	"examples/quickstart/notes":      {"license", "update"},
 }
