@@ -34,8 +34,10 @@
 //	pending.json                a newer timestamp that verified, whose snapshot or targets could not be had
 //	snapshot.V.json             by version
 //	role.H.V.json               targets and delegated roles: H is the sha256 of the role's name, V the version
+//	kept.H.P.json               a target that was kept, with the metadata that lists it: P is the sha256 of its path
 //
 // Files are replaced atomically with mode 0600, timestamp.json after what it leads to and floors.json last; floors
 // that a crash left behind are made up for by the cached metadata. What cannot be used is ignored and fetched anew.
-// Everything but the roots, the floors and what timestamp.json and pending.json lead to is swept away.
+// Everything but the roots, the floors, what timestamp.json and pending.json lead to, and what was kept for a role that the
+// snapshot lists is swept away.
 package trust

@@ -16,6 +16,10 @@ var (
 	// ErrNotStored says that the store does not hold what an offline view needs: refresh once with a source first.
 	ErrNotStored = errors.New("trust: not in the local store, refresh while the repository can be reached")
 
+	// ErrDamaged says that the store does not hold what it once held, because a file is gone or damaged. The next
+	// refresh that succeeds mends it.
+	ErrDamaged = errors.New("trust: the local store is damaged, refresh while the repository can be reached")
+
 	// ErrMoreRoots says that a refresh stopped after as many root rotations as one run may follow. Those were
 	// verified and kept; the next refresh goes on from there.
 	ErrMoreRoots = errors.New("trust: verified and kept the most root rotations that one run may follow, refresh again for the rest")

@@ -346,30 +346,17 @@ func (r *run) load() (*View, error) {
 	if err := r.clock.judgeRoot(r.root); err != nil {
 		return nil, err
 	}
-	if r.stored.timestamp == nil {
-		return nil, ErrNotStored
-	}
-	ts, err := r.knownTimestamp(r.stored.timestamp, r.clock)
+	ts, err := r.storedTimestamp()
 	if err != nil {
-		r.store.dropped(timestampName, err)
-		return nil, ErrNotStored
-	}
-	if ts.Signed.Version < r.floors.Whole {
-		return nil, &RollbackError{roleTimestamp, r.floors.Whole, ts.Signed.Version}
+		return nil, err
 	}
 	r.clock.now = later(r.clock.now, signedTime(ts))
 	if err := r.clock.judgeTimestamp(ts); err != nil {
 		return nil, err
 	}
-	st := r.last
-	if st == nil || st.root != r.root || !bytes.Equal(st.data, r.stored.timestamp) {
-		st = &state{root: r.root, timestamp: ts, data: r.stored.timestamp, roles: map[edge]*targetsMeta{}}
-		if st.snapshot, err = r.cachedSnapshot(ts, r.clock); err != nil {
-			return nil, storedError(err)
-		}
-		if st.targets, err = r.cachedRole(st, edge{role: roleTargets, delegator: roleRoot}, r.clock); err != nil {
-			return nil, storedError(err)
-		}
+	st, err := r.storedState(ts, r.clock)
+	if err != nil {
+		return nil, err
 	}
 	view, err := newView(r.Client, st, r.clock)
 	if err != nil {
@@ -377,6 +364,39 @@ func (r *run) load() (*View, error) {
 	}
 	view.offline = true
 	return view, nil
+}
+
+// storedTimestamp returns the timestamp of the state that is wholly in the store, expired or not.
+func (r *run) storedTimestamp() (*timestampMeta, error) {
+	if r.stored.timestamp == nil {
+		return nil, ErrNotStored
+	}
+	ts, err := r.knownTimestamp(r.stored.timestamp, clock{now: always})
+	if err != nil {
+		r.store.dropped(timestampName, err)
+		return nil, ErrNotStored
+	}
+	if ts.Signed.Version < r.floors.Whole {
+		return nil, &RollbackError{roleTimestamp, r.floors.Whole, ts.Signed.Version}
+	}
+	return ts, nil
+}
+
+// storedState reads what the stored timestamp leads to. What is in memory was judged at another time, and is to be judged
+// again.
+func (r *run) storedState(ts *timestampMeta, c clock) (*state, error) {
+	if st := r.last; st != nil && st.root == r.root && bytes.Equal(st.data, r.stored.timestamp) {
+		return st, nil
+	}
+	st := &state{root: r.root, timestamp: ts, data: r.stored.timestamp, roles: map[edge]*targetsMeta{}}
+	var err error
+	if st.snapshot, err = r.cachedSnapshot(ts, c); err != nil {
+		return nil, storedError(err)
+	}
+	if st.targets, err = r.cachedRole(st, edge{role: roleTargets, delegator: roleRoot}, c); err != nil {
+		return nil, storedError(err)
+	}
+	return st, nil
 }
 
 // storedError tells expiry, which the user can do something about, from all that makes a cached file useless.

@@ -142,12 +142,14 @@ func (s *store) sweepTemps() {
 	}
 }
 
-// sweep removes the snapshots and roles that are not of the given state.
+// sweep removes the snapshots and roles that are not of the given state, and kept targets of roles that it does not know.
 func (s *store) sweep(st *state) {
 	keep := map[string]bool{snapshotCache(st.snapshot.Signed.Version): true}
+	roles := map[string]bool{}
 	for name, meta := range st.snapshot.Signed.Meta {
 		if role, ok := roleOf(name); ok {
 			keep[roleCache(role, meta.Version)] = true
+			roles[roleHash(role)] = true
 		}
 	}
 	entries, err := os.ReadDir(s.dir)
@@ -157,6 +159,10 @@ func (s *store) sweep(st *state) {
 	for _, e := range entries {
 		name := e.Name()
 		ours := strings.HasPrefix(name, "snapshot.") || strings.HasPrefix(name, "role.")
+		if rest, kept := strings.CutPrefix(name, keptPrefix); kept {
+			role, _, _ := strings.Cut(rest, ".")
+			ours, keep[name] = true, roles[role]
+		}
 		if ours && !keep[name] {
 			s.remove(name)
 		}

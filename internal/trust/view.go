@@ -102,8 +102,22 @@ func (v *View) Staleness() time.Duration {
 // Time is the time at which everything in this view was judged.
 func (v *View) Time() time.Time { return v.clock.now }
 
+// Signed is when the timestamp of this view was signed, by its own word, so it is that late at least. Zero: it does not say.
+func (v *View) Signed() time.Time { return signedTime(v.state.timestamp) }
+
 // Expires is when the timestamp of this view expires.
 func (v *View) Expires() time.Time { return v.state.timestamp.Signed.Expires }
+
+// RoleExpires is when the metadata of a delegated role expires that was read so far; zero: none was.
+func (v *View) RoleExpires(name string) time.Time {
+	s := v.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if role := s.roles[edge{name, roleTargets, s.targets}]; role != nil {
+		return role.Signed.Expires
+	}
+	return time.Time{}
+}
 
 // Versions gives the version of root, timestamp, snapshot, targets and of every delegated role read so far.
 func (v *View) Versions() map[string]int64 {
