@@ -34,7 +34,7 @@
 //	{"v":1, "signed":"2026-11-22T10:00:00Z", "period_s":604800, "margin_s":518400, "seq":17}
 //
 // signed is the time of signing, period_s how long the signature was to last, margin_s how long before its end it
-// is to be renewed, and seq (channels only) the highest sequence number ever given to a release.
+// is to be renewed, and seq the highest number ever given to a release (channels) or to a list of revocations (license).
 //
 // # Publication
 //

@@ -58,7 +58,7 @@ func (p Policy) check(role string) error {
 type stamp struct {
 	signed time.Time
 	policy Policy
-	seq    int64 // channels only
+	seq    int64 // channels and license only
 }
 
 const stampKey = "fairlead"

@@ -83,7 +83,8 @@ func (e *VerifyError) Error() string {
 //
 // It checks the chain of roots; thresholds, signatures, versions, lengths, hashes and expiry of all metadata; that
 // delegations do not overlap; every line of every channel, the manifest behind it, and every blob behind that; that no
-// version stands for different bytes; and the format rules without which some TUF client fails. The error is a
+// version stands for different bytes; that licence files are what clients read, and the list of revocations has not gone
+// back; and the format rules without which some TUF client fails. The error is a
 // [*VerifyError] if there are findings of severity Error, and another one if the store could not be read.
 //
 // A nil root means the store's own 1.root.json, trust on first use: then a repository that somebody put in the place of

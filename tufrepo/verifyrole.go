@@ -131,8 +131,14 @@ func (a *auditor) auditRole(role string) error {
 			continue
 		}
 		if !isChannel {
-			if _, err := a.auditTarget(name, role, target, t); err != nil {
+			data, err := a.auditTarget(name, role, target, t)
+			if err != nil {
 				return err
+			}
+			if data != nil && role == licenseRole {
+				base := strings.TrimPrefix(target, licenseRole+"/")
+				highest := readStamp(role, m.Signed.UnrecognizedFields, m.Signed.Expires).seq
+				a.auditLicense(targetFile(licenseRole, t.Hashes["sha256"].String(), base), base, data, highest)
 			}
 			continue
 		}
