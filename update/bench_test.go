@@ -28,6 +28,8 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/license"
+	"github.com/fairlead-dev/fairlead/tufrepo"
 	"github.com/fairlead-dev/fairlead/update"
 )
 
@@ -334,4 +336,48 @@ func cpuTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkLists measures what the first judgement of a licence in a process costs for the lists, and the ones after it.
+func BenchmarkLists(b *testing.B) {
+	for name, tokens := range map[string]int{"few": 100, "full": 30_000} {
+		role := newRoleSigner(b)
+		v := newVendorTB(b, func(v *vendor, c *tufrepo.CreateConfig) {
+			v.more = []*tufrepo.Signer{role}
+			c.License = tufrepo.RoleKeys{Keys: []tufrepo.PublicKey{role.Public()}}
+		})
+		v.manyReleases(100)
+		list := license.Revocations{Number: 1}
+		for i := range tokens {
+			list.Tokens = append(list.Tokens, fmt.Sprintf("01J9ZK5E9V%018d", i))
+		}
+		data, err := json.Marshal(&list)
+		require.NoError(b, err)
+		v.edit(func(r *tufrepo.Repo) error { return r.PutLicense("revocations.json", data) })
+		program := filepath.Join(b.TempDir(), "notes")
+		require.NoError(b, os.WriteFile(program, []byte("x"), 0o755))
+		process := func() *update.Updater {
+			u, err := update.New(update.Config{Product: "notes", Channel: "stable", Version: "1.0.0", Root: v.root(),
+				Source: update.FS(os.DirFS(v.dir)), Installer: update.Executable{Path: program}, Now: func() time.Time { return v.now.Add(time.Hour) }})
+			require.NoError(b, err)
+			return u
+		}
+		_, err = process().Check(b.Context())
+		require.NoError(b, err)
+		b.Run(name+"/first", func(b *testing.B) {
+			before := cpuTime()
+			for b.Loop() {
+				require.Len(b, process().Lists(b.Context()).Revocations.Tokens, tokens)
+			}
+			b.ReportMetric(float64((cpuTime()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+			b.ReportMetric(float64(len(data))/1e3, "list-kB")
+		})
+		b.Run(name+"/next", func(b *testing.B) {
+			u := process()
+			u.Lists(b.Context())
+			for b.Loop() {
+				u.Lists(b.Context())
+			}
+		})
+	}
 }

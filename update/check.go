@@ -40,6 +40,12 @@ type Decision struct {
 	Staleness time.Duration
 	// License is the licence as judged; the zero Status when Config.License is nil.
 	License license.Status
+	// NotCovered is why the licence does not cover the running version, see license.Status.CoversRunning; empty: it does, or
+	// there is no saying, as the channel does not list it. Whatever it says, the app runs on.
+	NotCovered []channel.Denial
+	// LastCovered is the highest release that the licence includes, when it withholds Plan.NotAllowed; nil: none, or it
+	// withholds nothing.
+	LastCovered *channel.Release
 	// Obstacle is why the update cannot be installed here: for good with outcome Managed, for now with Available (no
 	// space, say). nil: nothing is known to stand in its way.
 	Obstacle *PreflightError
@@ -90,6 +96,7 @@ func (u *Updater) check(ctx context.Context) Decision {
 	if err != nil {
 		return u.checkFailed(err)
 	}
+	u.updateLists(ctx, view)
 	d := Decision{Staleness: view.Staleness(), Checked: view.Time()}
 	if u.cfg.License != nil {
 		d.License = u.cfg.License.Status(ctx, view.Time())
@@ -97,6 +104,9 @@ func (u *Updater) check(ctx context.Context) Decision {
 	list, err := u.releases(ctx, view)
 	if err == nil {
 		d.Plan, err = u.resolve(list, j, d)
+	}
+	if err == nil && u.cfg.License != nil {
+		u.coverage(list, &d)
 	}
 	if err == nil && len(d.Plan.Steps) > 0 {
 		d.Update, err = u.prepare(ctx, view, d.Plan.Steps[0])
@@ -111,6 +121,19 @@ func (u *Updater) check(ctx context.Context) Decision {
 		u.foresee(ctx, view, j, &d)
 	}
 	return d
+}
+
+// coverage says what the licence makes of the running version, and of what it withholds.
+func (u *Updater) coverage(list []channel.Release, d *Decision) {
+	if running := d.Plan.Running; running != nil {
+		d.NotCovered = d.License.CoversRunning(u.cfg.Channel, *running).Denials
+	}
+	if n := d.Plan.NotAllowed; n == nil || d.License.AllowUpdate(u.cfg.Channel, u.cfg.Version, n.Release).Allowed {
+		return
+	}
+	if last, ok := d.License.LastCovered(u.cfg.Channel, u.cfg.Version, list); ok {
+		d.LastCovered = &last
+	}
 }
 
 // foresee asks whether the update could be installed, and what it needs to know about the version in place.
@@ -284,6 +307,12 @@ func (d Decision) String() string {
 	}
 	if n := d.Plan.NotAllowed; n != nil {
 		fmt.Fprintf(&b, "; %s is withheld (%s): %s", n.Release.Version, n.Code, n.Detail)
+	}
+	if d.LastCovered != nil {
+		fmt.Fprintf(&b, "; the highest version that the licence includes is %s", d.LastCovered.Version)
+	}
+	if len(d.NotCovered) > 0 {
+		fmt.Fprintf(&b, "; the licence does not cover the running version (%s), which runs on", d.NotCovered[0].Code)
 	}
 	if d.Outcome != Stale && d.Staleness > 0 {
 		fmt.Fprintf(&b, "; the repository is %s stale", d.Staleness.Round(time.Minute))

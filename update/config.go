@@ -31,7 +31,7 @@ type Config struct {
 	Source  Source // where the repository's files come from: HTTP, FS, Mirrors
 
 	// License answers what licence is held. nil: the product is free, and gets every release that requires no
-	// entitlement.
+	// entitlement. One that is a [license.ListHolder], as a [license.Store] is, gets its lists from the Updater.
 	License license.Holder
 	// Installer puts a new version in place: Executable, Versions, Bundle or one of the app's own. nil: Executable, for
 	// the running program itself.
@@ -147,6 +147,7 @@ type Updater struct {
 	pauser    *pauser       // of downloads
 	boot      func() string // see disk.BootID
 	pace      pace          // of checkpoints
+	lists     licenseLists
 
 	mu        sync.Mutex
 	held      []func()          // locks held until the process ends
@@ -194,6 +195,9 @@ func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 	})
 	if err != nil {
 		return nil, &ConfigError{"Root", err}
+	}
+	if h, ok := cfg.License.(license.ListHolder); ok {
+		h.UseLists(u)
 	}
 	return u, nil
 }

@@ -50,7 +50,7 @@
 //	rescued/     files of the user, out of folders that were removed
 //	reserve      64 KiB for the journal when the disk is full
 //	restart      what a supervised program tells its supervisor
-//	trust/       verified metadata and its floors
+//	trust/       verified metadata and its floors, and lists about licences
 //	install-id   random; places this installation in rollouts; never sent anywhere
 //	*.lock       turns between processes; released by the system when their holder dies
 //
@@ -89,6 +89,26 @@
 // updater's folder, logged, and reported as [EventRescued]; nothing there is ever removed. The list of a version that did not
 // come by update is taken from the repository if the channel still has it; without a list every file counts as the
 // user's. Apps keep their data elsewhere.
+//
+// # Licences
+//
+// A vendor who sells licences may publish who issues them, license/keyring.json, and which do not count any more,
+// license/revocations.json, signed by the role license of the repository: so keys rotate and licences are revoked without
+// a new build, and offline too. Each Check reads them before it has the licence judged; [Updater.Lists] has them, also after
+// a restart without a network, and Config.License gets them by itself if it is a [license.ListHolder]. An unchanged
+// list costs no request.
+//
+// What is known once stays in force: it is kept in the trust store together with the signatures that prove it, and is
+// verified from the embedded root on at every start, by the keys that count now, but not judged by its expiry: an
+// installation that was offline for years, or whose clock is wrong, knows what it knew. A newer list takes its place when
+// it is signed, is no older by TUF's versions and by its own number, and can be read by this app. Otherwise (it cannot be
+// had, is gone, has expired, has a newer format, goes back) the last known one stays, and Lists.Warnings and the log say
+// why. Only keys that were taken from the role, or the role from the repository, take their lists with them.
+//
+// Without a list the check fails open: the keys that are compiled in count, and nothing is revoked. A warning says so,
+// unless the repository has no role license, as its vendor does not use it then. Nobody can add a key or a licence by
+// writing to the trust store. Who can write to it can remove the lists, or put back earlier ones, until the next Check.
+// None of this is a reason for a Check to fail, and none of it concerns the version that is installed.
 //
 // # Failures
 //

@@ -24,6 +24,7 @@ type vendor struct {
 	dir    string // the repository
 	now    time.Time
 	signer *tufrepo.Signer
+	more   []*tufrepo.Signer // of other roles
 	key    crypto.Signer
 
 	patches tufrepo.PatchPolicy // none, unless a test says otherwise
@@ -33,7 +34,7 @@ var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func newVendor(t *testing.T) *vendor { return newVendorTB(t) }
 
-func newVendorTB(t testing.TB) *vendor {
+func newVendorTB(t testing.TB, change ...func(*vendor, *tufrepo.CreateConfig)) *vendor {
 	t.Helper()
 	key, err := tufrepo.GenerateKey("ed25519")
 	require.NoError(t, err)
@@ -41,9 +42,11 @@ func newVendorTB(t testing.TB) *vendor {
 	require.NoError(t, err)
 	v := &vendor{t: t, dir: t.TempDir(), now: start, signer: signer, key: key, patches: tufrepo.PatchPolicy{From: -1}}
 	keys := v.keys()
-	repo, err := tufrepo.Create(t.Context(), tufrepo.Dir(v.dir), tufrepo.CreateConfig{
-		Root: keys, Targets: keys, Snapshot: keys, Timestamp: keys, Now: v.clock,
-	}, signer)
+	cfg := tufrepo.CreateConfig{Root: keys, Targets: keys, Snapshot: keys, Timestamp: keys, Now: v.clock}
+	for _, c := range change {
+		c(v, &cfg)
+	}
+	repo, err := tufrepo.Create(t.Context(), tufrepo.Dir(v.dir), cfg, v.signers()...)
 	require.NoError(t, err)
 	require.NoError(t, repo.AddChannel("notes", "stable", keys, tufrepo.DefaultPolicy("notes.stable")))
 	_, err = repo.Commit(t.Context(), signer)
@@ -54,6 +57,8 @@ func newVendorTB(t testing.TB) *vendor {
 func (v *vendor) keys() tufrepo.RoleKeys {
 	return tufrepo.RoleKeys{Keys: []tufrepo.PublicKey{v.signer.Public()}, Threshold: 1}
 }
+
+func (v *vendor) signers() []*tufrepo.Signer { return append([]*tufrepo.Signer{v.signer}, v.more...) }
 
 func (v *vendor) clock() time.Time { return v.now }
 
@@ -70,7 +75,7 @@ func (v *vendor) edit(change func(*tufrepo.Repo) error) {
 	repo, err := tufrepo.Open(v.t.Context(), tufrepo.Dir(v.dir), tufrepo.OpenConfig{Now: v.clock, Patches: v.patches})
 	require.NoError(v.t, err)
 	require.NoError(v.t, change(repo))
-	_, err = repo.Commit(v.t.Context(), v.signer)
+	_, err = repo.Commit(v.t.Context(), v.signers()...)
 	require.NoError(v.t, err)
 }
 
