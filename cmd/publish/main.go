@@ -4,9 +4,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/signal"
+	"os/user"
 	"runtime/debug"
 	"syscall"
 
@@ -20,8 +22,23 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Run(ctx, os.Args[1:], cli.System{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Passphrase: os.Getenv("PUBLISH_PASSPHRASE"), Now: os.Getenv("PUBLISH_NOW"),
+		Passphrase: os.Getenv("PUBLISH_PASSPHRASE"), Now: os.Getenv("PUBLISH_NOW"), By: cmp.Or(os.Getenv("PUBLISH_BY"), whoami()),
 	})
 	stop()
 	os.Exit(code)
+}
+
+// whoami is user@host, as far as the system knows.
+func whoami() string {
+	name, host := "", ""
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	if name == "" && host == "" {
+		return ""
+	}
+	return name + "@" + host
 }

@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -19,8 +20,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/fairlead-dev/fairlead/license"
 )
 
 func TestMain(m *testing.M) {
@@ -39,6 +43,7 @@ const noExitSleep = "atexit_sleep_ms=0"
 //	tree copy DIR TO           copy DIR
 //	tamper FILE                change one byte in the middle
 //	json PATH VALUE            the last stdout is one JSON value, and what stands at PATH (a.0.b) is VALUE
+//	request FILE NODE [LID SEQ]  write the activation request of an installation of notes, which holds that licence
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireUniqueNames: true,
@@ -50,7 +55,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"fails": fails, "pack": pack, "tree": tree, "tamper": tamper, "json": jsonAt,
+			"fails": fails, "pack": pack, "tree": tree, "tamper": tamper, "json": jsonAt, "request": request,
 		},
 	})
 }
@@ -209,6 +214,26 @@ func pack(ts *testscript.TestScript, neg bool, args []string) {
 		packTar(ts, &out, args[1:])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out.Bytes(), 0o644))
+}
+
+// request makes an activation request at the time that PUBLISH_NOW says, in a folder of its own.
+func request(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 && len(args) != 4 {
+		ts.Fatalf("usage: request FILE NODE [LID SEQ]")
+	}
+	now, err := time.Parse(time.RFC3339, ts.Getenv("PUBLISH_NOW"))
+	ts.Check(err)
+	device, err := license.OpenDevice(context.Background(), ts.MkAbs(args[0]+".device"))
+	ts.Check(err)
+	r := license.Request{Product: "notes", Node: args[1], Created: now}
+	if len(args) == 4 {
+		r.License = args[2]
+		r.Seq, err = strconv.ParseInt(args[3], 10, 64)
+		ts.Check(err)
+	}
+	data, err := device.Request(r)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o644))
 }
 
 func modeOf(name string) fs.FileMode {

@@ -160,6 +160,10 @@ func TestNoSecrets(t *testing.T) {
 		{"license", "keys", "new", "acme", "--keyring", "updates/keyring.json"}, {"refresh"}, {"status"}, {"verify"},
 		{"license", "issue", "--key", "keys/acme.pem", "--issuer", "acme", "--product", "notes", "--subject", "c", "--id", "L", "--until", "never", "--out", "l"},
 		{"license", "inspect", "l"}, {"keys", "new", "--passphrase-file", "keys/root.pem", "mallory"},
+		{"license", "keys", "publish", "acme"}, {"license", "keys", "rotate", "acme-2", "--retire-at", "2199-01-01"}, {"license", "keys", "show"},
+		{"license", "renew", "l", "--key", "keys/acme-2.pem", "--plan", "pro", "--out", "l2"},
+		{"license", "verify", "l2", "--channel", "stable", "--release", "1.0.0"}, {"license", "list", "--all"}, {"license", "list", "--csv"},
+		{"license", "revoke", "--token", "l2", "--reason", "secret reason"}, {"license", "list", "--check"},
 	} {
 		for _, mode := range [][2]string{{"", "--quiet=false"}, {"?", "--json"}, {"", "--json"}} { // the right one and a wrong one
 			cmd := publishCommand(t, dir, []string{"PUBLISH_PASSPHRASE=" + passphrase + mode[0]}, append(args, mode[1])...)
@@ -179,9 +183,25 @@ func TestNoSecrets(t *testing.T) {
 		texts[path] = string(data)
 		return err
 	}))
+	for path := range texts {
+		require.NotContains(t, texts[path], "secret reason", path)
+	}
+	log, err := os.ReadFile(filepath.Join(dir, "keys/licenses.log"))
+	require.NoError(t, err)
+	require.Contains(t, string(log), "secret reason")
+	texts["the issue log"] = string(log)
+	for _, name := range []string{"l", "l2"} { // whoever has one can use it
+		token, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		for path := range texts {
+			for _, part := range strings.Split(strings.TrimSpace(string(token)), ".")[1:] {
+				require.NotContains(t, texts[path], part, "%s holds part of a licence", path)
+			}
+		}
+	}
 	keys, err := filepath.Glob(filepath.Join(dir, "keys/*.pem"))
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(keys), 8)
+	require.GreaterOrEqual(t, len(keys), 10)
 	base64RE := regexp.MustCompile(`(?m)^[A-Za-z0-9+/=]{40,}$`)
 	for name, text := range texts {
 		require.NotContains(t, text, passphrase, name)

@@ -32,7 +32,9 @@ type Log struct {
 	Head    string // hash of the last line; of an empty log, zeros
 	Torn    int    // bytes at the end that a crash left of a line
 
-	hashes  map[string]bool
+	hashes                   map[string]bool
+	tokens, newest, answered map[string]int // index in Entries
+
 	size    int64 // of the whole lines
 	unended bool  // the last of them lacks its line break
 	tail    []byte
@@ -60,7 +62,7 @@ var ErrBusy = errors.New("another publish is writing to the log")
 func Read(path string) (*Log, error) { return read(disk.OS, path) }
 
 func read(fsys disk.FS, path string) (*Log, error) {
-	log := &Log{Head: zeros, hashes: map[string]bool{}}
+	log := &Log{Head: zeros, hashes: map[string]bool{}, tokens: map[string]int{}, newest: map[string]int{}, answered: map[string]int{}}
 	f, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return log, nil
@@ -137,9 +139,18 @@ func (l *Log) check(text []byte, e *Entry) error {
 }
 
 func (l *Log) take(e Entry, text []byte) {
-	l.Entries = append(l.Entries, e)
 	l.Head = Hash(text)
 	l.hashes[l.Head] = true
+	if i := len(l.Entries); e.IsToken() {
+		l.tokens[e.ID] = i
+		if newest, ok := l.newest[e.LicenseID]; !ok || e.Seq >= l.Entries[newest].Seq {
+			l.newest[e.LicenseID] = i
+		}
+		if e.Request != "" {
+			l.answered[e.Request] = i
+		}
+	}
+	l.Entries = append(l.Entries, e)
 }
 
 // Append adds the entries that decide returns, given the log as it stands, and returns the log with them. Nobody else
@@ -182,22 +193,24 @@ func appendTo(fsys disk.FS, path string, now time.Time, decide func(*Log) ([]Ent
 
 // write puts lines at the end of the whole ones. If that fails the file is as it was, or ends in part of a line.
 func (l *Log) write(fsys disk.FS, path string, now time.Time, entries []Entry) (err error) {
-	next := &Log{Entries: slices.Clone(l.Entries), Head: l.Head, hashes: map[string]bool{}}
+	entries = slices.Clone(entries)
+	lines := make([][]byte, len(entries))
 	var text bytes.Buffer
 	if l.unended {
 		text.WriteByte('\n')
 	}
-	for _, e := range entries {
-		e.Version, e.Number, e.Time, e.Previous = Format, int64(len(next.Entries))+1, now.UTC().Truncate(time.Second), next.Head
-		line, err := json.Marshal(e)
-		if err != nil {
+	head := l.Head
+	for i := range entries {
+		e := &entries[i]
+		e.Version, e.Number, e.Time, e.Previous = Format, int64(len(l.Entries)+i)+1, now.UTC().Truncate(time.Second), head
+		if lines[i], err = json.Marshal(e); err != nil {
 			return err
 		}
-		if len(line) >= maxLine {
-			return fmt.Errorf("%s: a line of %d bytes; at most %d are written", path, len(line), maxLine)
+		if len(lines[i]) >= maxLine {
+			return fmt.Errorf("%s: a line of %d bytes; at most %d are written", path, len(lines[i]), maxLine)
 		}
-		next.take(e, line)
-		text.Write(append(line, '\n'))
+		head = Hash(lines[i])
+		text.Write(append(lines[i], '\n'))
 	}
 	f, err := open(fsys, path)
 	if err != nil {
@@ -211,9 +224,8 @@ func (l *Log) write(fsys disk.FS, path string, now time.Time, entries []Entry) (
 	if err := fsys.SyncDir(filepath.Dir(path)); err != nil { // of a new file, its name
 		return err
 	}
-	l.Entries, l.Head = next.Entries, next.Head
-	for hash := range next.hashes {
-		l.hashes[hash] = true
+	for i, e := range entries {
+		l.take(e, lines[i])
 	}
 	l.size += int64(text.Len())
 	l.Torn, l.tail, l.unended = 0, nil, false

@@ -105,32 +105,18 @@ func Hash(data []byte) string {
 func (e *Entry) IsToken() bool { return e.Action == Issue || e.Action == Renew }
 
 // Token returns the line of a token, nil if there is none.
-func (l *Log) Token(id string) *Entry {
-	for i := range l.Entries {
-		if e := &l.Entries[i]; e.IsToken() && e.ID == id {
-			return e
-		}
-	}
-	return nil
-}
+func (l *Log) Token(id string) *Entry { return l.entry(l.tokens, id) }
 
 // Newest returns the line of the highest number of a licence, nil if there is none.
-func (l *Log) Newest(licenseID string) *Entry {
-	var newest *Entry
-	for i := range l.Entries {
-		if e := &l.Entries[i]; e.IsToken() && e.LicenseID == licenseID && (newest == nil || e.Seq >= newest.Seq) {
-			newest = e
-		}
-	}
-	return newest
-}
+func (l *Log) Newest(licenseID string) *Entry { return l.entry(l.newest, licenseID) }
 
 // Answered returns the line of the licence that answered a request, nil if none did.
-func (l *Log) Answered(nonce string) *Entry {
-	for i := range l.Entries {
-		if e := &l.Entries[i]; e.IsToken() && nonce != "" && e.Request == nonce {
-			return e
-		}
+func (l *Log) Answered(nonce string) *Entry { return l.entry(l.answered, nonce) }
+
+func (l *Log) entry(index map[string]int, name string) *Entry {
+	i, ok := index[name]
+	if !ok {
+		return nil
 	}
-	return nil
+	return &l.Entries[i]
 }
