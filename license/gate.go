@@ -30,33 +30,20 @@ type sealed struct {
 // ignores (RFC 7515 section 4.1.11 wants crit refused), never reach it.
 type header struct{ alg, kid string }
 
+// A kind is what passes the gate: a licence, or a request for one.
+type kind struct {
+	name       string
+	begin, end string // its armour
+	limit      int    // bytes of the token itself
+}
+
+var licenceKind = kind{"licence", beginArmor, endArmor, maxToken}
+
 // open is the gate. What it refuses never reaches golang-jwt.
 func open(raw []byte) (*sealed, error) {
-	if len(raw) > maxInput {
-		return nil, refuse(ErrMalformed, "%d bytes are no licence: a token has at most %d", len(raw), maxToken)
-	}
-	token, err := unarmor(raw)
+	token, parts, err := licenceKind.split(raw)
 	if err != nil {
 		return nil, err
-	}
-	if len(token) > maxToken {
-		return nil, refuse(ErrMalformed, "the token is longer than %d bytes", maxToken)
-	}
-	if dots := strings.Count(token, "."); dots != 2 {
-		return nil, refuse(ErrMalformed, "a token has three parts with dots between them, this one has %d dots", dots)
-	}
-	var parts [3][]byte
-	for i, segment := range strings.Split(token, ".") {
-		data, err := decodeSegment(segment)
-		if err == nil && len(data) > 0 {
-			parts[i] = data
-			continue
-		}
-		part := [...]string{"header", "payload", "signature"}[i]
-		if err == nil {
-			return nil, refuse(ErrMalformed, "the token's %s is empty", part)
-		}
-		return nil, refuse(ErrMalformed, "the token's %s %v; was it copied whole, without line breaks?", part, err)
 	}
 	h, err := readHeader(parts[0])
 	if err != nil {
@@ -65,22 +52,64 @@ func open(raw []byte) (*sealed, error) {
 	return &sealed{token: token, header: h, payload: parts[1]}, nil
 }
 
+// split takes a token out of its wrapping and apart into header, payload and signature, decoded.
+func (k kind) split(raw []byte) (token string, parts [3][]byte, err error) {
+	if len(raw) > maxInput {
+		return "", parts, refuse(ErrMalformed, "%d bytes are no %s: a token has at most %d", len(raw), k.name, k.limit)
+	}
+	if token, err = k.unarmor(raw); err != nil {
+		return "", parts, err
+	}
+	if len(token) > k.limit {
+		return "", parts, refuse(ErrMalformed, "the token is longer than %d bytes", k.limit)
+	}
+	if dots := strings.Count(token, "."); dots != 2 {
+		return "", parts, refuse(ErrMalformed, "a token has three parts with dots between them, this one has %d dots", dots)
+	}
+	for i, segment := range strings.Split(token, ".") {
+		data, err := decodeSegment(segment)
+		if err == nil && len(data) > 0 {
+			parts[i] = data
+			continue
+		}
+		part := [...]string{"header", "payload", "signature"}[i]
+		if err == nil {
+			return "", parts, refuse(ErrMalformed, "the token's %s is empty", part)
+		}
+		return "", parts, refuse(ErrMalformed, "the token's %s %v; was it copied whole, without line breaks?", part, err)
+	}
+	return token, parts, nil
+}
+
+// unarmor returns the licence in raw.
+func unarmor(raw []byte) (string, error) { return licenceKind.unarmor(raw) }
+
 // unarmor returns the token in raw. White space counts outside it only, except that armour may wrap it over
 // lines: mail programs break long ones.
-func unarmor(raw []byte) (string, error) {
+func (k kind) unarmor(raw []byte) (string, error) {
 	text := trim(raw)
-	if !bytes.HasPrefix(text, []byte(beginArmor)) {
+	for _, other := range [...]kind{licenceKind, requestKind} {
+		if other != k && bytes.HasPrefix(text, []byte(other.begin)) {
+			return "", k.mistaken(other)
+		}
+	}
+	if !bytes.HasPrefix(text, []byte(k.begin)) {
 		return string(text), nil
 	}
-	body, ok := bytes.CutSuffix(text[len(beginArmor):], []byte(endArmor))
+	body, ok := bytes.CutSuffix(text[len(k.begin):], []byte(k.end))
 	if !ok {
-		return "", refuse(ErrMalformed, "the line %q is missing: was the licence copied whole?", endArmor)
+		return "", refuse(ErrMalformed, "the line %q is missing: was the %s copied whole?", k.end, k.name)
 	}
 	var token strings.Builder
 	for line := range bytes.Lines(body) {
 		token.Write(bytes.TrimSpace(line))
 	}
 	return token.String(), nil
+}
+
+// mistaken tells people who took one for the other.
+func (k kind) mistaken(other kind) error {
+	return refuse(ErrHeader, "this is a %s, not a %s: the customer sends requests, and the vendor answers with licences", other.name, k.name)
 }
 
 // trim removes white space around text, and the byte order mark that some editors put before it.
@@ -92,6 +121,9 @@ func readHeader(data []byte) (h header, err error) {
 	members, err := readObject(data)
 	if err != nil {
 		return h, refuse(ErrMalformed, "the token's header %v", err)
+	}
+	if members["typ"] == requestType {
+		return h, licenceKind.mistaken(requestKind)
 	}
 	var typ string
 	for name, value := range members {
@@ -122,15 +154,17 @@ func readHeader(data []byte) (h header, err error) {
 
 // Armor wraps a token over lines between the marks that license files carry, for mail and for people. Parse
 // reads it as well as the bare token.
-func Armor(token []byte) []byte {
+func Armor(token []byte) []byte { return licenceKind.armor(trim(token)) }
+
+func (k kind) armor(token []byte) []byte {
 	const width = 64
-	out := []byte(beginArmor + "\n")
-	for rest := trim(token); len(rest) > 0; {
+	out := []byte(k.begin + "\n")
+	for rest := token; len(rest) > 0; {
 		n := min(width, len(rest))
 		out = append(append(out, rest[:n]...), '\n')
 		rest = rest[n:]
 	}
-	return append(out, endArmor+"\n"...)
+	return append(out, k.end+"\n"...)
 }
 
 // An Unverified token is what some bytes claim to be. Anybody can write one: nothing in it may decide anything.

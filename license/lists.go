@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -40,7 +41,7 @@ func (v *Verifier) With(lists *Lists) (*Verifier, []string) {
 		return v, nil
 	}
 	with := *v
-	with.revocations = lists.Revocations
+	with.revocations = lists.Revocations.indexed()
 	var warnings []string
 	with.config.Keys, warnings = v.config.Keys.Merge(lists.Keys)
 	return &with, warnings
@@ -57,8 +58,9 @@ func (r *Keyring) Merge(signed *Keyring) (*Keyring, []string) {
 	var warnings []string
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	merged := &Keyring{byID: map[string]Key{}}
-	active := false
+	had, active := false, false
 	for _, k := range r.keys {
+		had = had || k.Retired.IsZero()
 		if s, ok := signed.byID[k.ID]; ok {
 			if !samePublic(s.Public, k.Public) {
 				warn("the published key ring has another key under the id %q of one that is compiled in: it is not used", k.ID)
@@ -75,7 +77,7 @@ func (r *Keyring) Merge(signed *Keyring) (*Keyring, []string) {
 			merged.keys = append(merged.keys, s)
 		}
 	}
-	if !active {
+	if had && !active {
 		warn("the published key ring retires every key and has no new one: the keys that are compiled in stay")
 		copy(merged.keys, r.keys)
 	}
@@ -88,4 +90,72 @@ func (r *Keyring) Merge(signed *Keyring) (*Keyring, []string) {
 func samePublic(a, b crypto.PublicKey) bool {
 	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && k.Equal(b)
+}
+
+// lists are those of a source, as a store has taken them over: it never goes back.
+type lists struct {
+	source ListSource
+	from   *Lists // the last that were looked at
+
+	keys        *Keyring
+	revocations *Revocations
+	time        time.Time
+	with        *Verifier
+	warnings    []string
+}
+
+// verifier returns the one that knows the lists, and whether it is another than the last time.
+func (a *lists) verifier(ctx context.Context, base *Verifier) (v *Verifier, fresh bool) {
+	if a.source == nil {
+		return base, false
+	}
+	published := a.source.Lists(ctx)
+	if a.with != nil && published == a.from {
+		return a.with, false
+	}
+	a.from = published
+	if published == nil {
+		published = &Lists{}
+	}
+	a.take(published)
+	var warnings []string
+	a.with, warnings = base.With(&Lists{Keys: a.keys, Revocations: a.revocations})
+	a.warnings = append(a.warnings, warnings...)
+	return a.with, true
+}
+
+// take takes over what is no older than what is here.
+func (a *lists) take(published *Lists) {
+	warn := func(format string, args ...any) { a.warnings = append(a.warnings, fmt.Sprintf(format, args...)) }
+	a.warnings = slices.Clone(published.Warnings)
+	if published.Time.IsZero() || !published.Time.Before(a.time) {
+		if published.Time.After(a.time) {
+			a.time = published.Time
+		}
+		if published.Keys != nil {
+			a.keys = published.Keys
+		} else if a.keys != nil {
+			warn("the published key ring is not to be had any more: what was known of it counts")
+		}
+		a.takeRevocations(published.Revocations, warn)
+	} else {
+		warn("the lists of keys and revocations are of %s, older than those of %s that are known: they are not used",
+			day(published.Time), day(a.time))
+	}
+	if a.revocations == nil && len(a.warnings) == 0 {
+		warn("there is no list of revocations: which licences the issuer took back cannot be told")
+	}
+}
+
+func (a *lists) takeRevocations(published *Revocations, warn func(format string, args ...any)) {
+	switch {
+	case a.revocations == nil:
+		a.revocations = published
+	case published == nil:
+		warn("the list of revocations is not to be had any more: number %d of it, which is known, counts", a.revocations.Number)
+	case published.Number < a.revocations.Number:
+		warn("the list of revocations went back from number %d to %d: the higher one counts", a.revocations.Number, published.Number)
+	default:
+		a.revocations = published
+	}
 }

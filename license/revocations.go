@@ -28,6 +28,21 @@ type Revocations struct {
 	// Keys (kid) maps an issuer's key to its cut-off: what it signed with an iat at or after that is void. The zero time
 	// (0): all of it, as for a key that was stolen, whose thief writes the iat he likes.
 	Keys map[string]time.Time
+
+	index map[string]struct{} // of Tokens, where a verifier has a list of its own
+}
+
+// indexed returns a copy that answers in the same time however long it is, and that nobody can change.
+func (r *Revocations) indexed() *Revocations {
+	if r == nil {
+		return nil
+	}
+	own := &Revocations{Number: r.Number, Tokens: slices.Clone(r.Tokens), Licenses: maps.Clone(r.Licenses), Keys: maps.Clone(r.Keys),
+		index: make(map[string]struct{}, len(r.Tokens))}
+	for _, id := range own.Tokens {
+		own.index[id] = struct{}{}
+	}
+	return own
 }
 
 // ParseRevocations reads a list: a JSON object with v (1), num, and optionally jti (list of strings), lid (object of
@@ -47,10 +62,12 @@ func ParseRevocations(data []byte) (*Revocations, error) {
 		return nil, refuse(ErrUnsupportedVersion,
 			"the list of revocations has format version %d, this app reads up to %d: update the app first", v, FormatVersion)
 	}
+	r.check("v", r.integer("v") >= 1, "is below 1")
 	list := &Revocations{Number: r.integer("num"), Tokens: r.texts("jti", MaxRevocations),
 		Licenses: map[string]int64{}, Keys: map[string]time.Time{}}
 	r.check("num", list.Number >= 1, "is below 1")
 	for id, value := range r.object("lid") {
+		r.check("lid", id != "", "has an empty id")
 		list.Licenses[r.asText("lid", id, maxText)] = r.asInteger("lid", value)
 	}
 	cutoffs := r.object("kid")
@@ -66,19 +83,27 @@ func ParseRevocations(data []byte) (*Revocations, error) {
 	return list, nil
 }
 
-// MarshalJSON writes the list as ParseRevocations reads it, the same bytes for the same list.
+// MarshalJSON writes the list as ParseRevocations reads it, the same bytes for the same list. What that would refuse is an
+// error: an app that cannot read a list goes on without it.
 func (r *Revocations) MarshalJSON() ([]byte, error) {
 	cutoffs := make(map[string]int64, len(r.Keys))
 	for id, t := range r.Keys {
 		cutoffs[id] = unix(t)
 	}
-	return json.Marshal(struct {
+	data, err := json.Marshal(struct {
 		Keys     map[string]int64 `json:"kid,omitempty"`
 		Licenses map[string]int64 `json:"lid,omitempty"`
 		Number   int64            `json:"num"`
 		Tokens   []string         `json:"jti,omitempty"`
 		Version  int              `json:"v"`
-	}{cutoffs, maps.Clone(r.Licenses), r.Number, slices.Compact(slices.Sorted(slices.Values(r.Tokens))), FormatVersion})
+	}{cutoffs, r.Licenses, r.Number, slices.Compact(slices.Sorted(slices.Values(r.Tokens))), FormatVersion})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ParseRevocations(data); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // Revoked reports whether the list takes back a licence, and by what, in words. A nil list takes back nothing.
@@ -86,7 +111,7 @@ func (r *Revocations) Revoked(l *License) (reason string, revoked bool) {
 	if r == nil || l == nil {
 		return "", false
 	}
-	if slices.Contains(r.Tokens, l.ID) {
+	if r.names(l.ID) {
 		return fmt.Sprintf("token %s was revoked", l.ID), true
 	}
 	if least, ok := r.Licenses[l.LicenseID]; ok && l.Seq < least {
@@ -96,4 +121,12 @@ func (r *Revocations) Revoked(l *License) (reason string, revoked bool) {
 		return fmt.Sprintf("the key %q that issued it was revoked", l.KeyID), true
 	}
 	return "", false
+}
+
+func (r *Revocations) names(id string) bool {
+	if r.index != nil {
+		_, ok := r.index[id]
+		return ok
+	}
+	return slices.Contains(r.Tokens, id)
 }

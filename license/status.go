@@ -47,8 +47,11 @@ type Status struct {
 	State   State
 	License *License // nil unless authentic and for this product
 	Err     error    // for Invalid, why; nil otherwise
-	Reason  string   // for Revoked, by what, in words; empty otherwise
+	Reason  string   // for Revoked and ClockSuspect, by what, in words; empty otherwise
 	Source  string   // where a Store found the licence, in words; empty without a Store
+
+	// At is the time at which it was judged. A Store may have brought it up from that of a clock that is behind.
+	At time.Time
 
 	// Since and Until bound the state. Valid and ExpiringSoon count as one here: Since is the start and Until the
 	// end of the licence, or of its token and grace if that comes first. Zero: unknown, or no bound.
@@ -67,27 +70,27 @@ func (v *Verifier) Status(token []byte, now time.Time) Status {
 	}
 	l, err := v.Parse(token)
 	if err != nil {
-		return v.invalid(err)
+		return v.invalid(err, now)
 	}
 	return v.Evaluate(l, now)
 }
 
-func (v *Verifier) invalid(err error) Status {
-	return Status{State: Invalid, Err: err, open: v != nil && v.config.Open}
+func (v *Verifier) invalid(err error, now time.Time) Status {
+	return Status{State: Invalid, Err: err, At: now, open: v != nil && v.config.Open}
 }
 
 // Evaluate judges a licence at the time now. It is pure: same input, same answer. A nil licence is Missing, and
 // one that Parse would not have accepted for this product is Invalid.
 func (v *Verifier) Evaluate(l *License, now time.Time) Status {
 	if v == nil || v.parser == nil {
-		return v.invalid(refuse(ErrUnknownKey, "no keys are known: make the verifier with NewVerifier"))
+		return v.invalid(refuse(ErrUnknownKey, "no keys are known: make the verifier with NewVerifier"), now)
 	}
-	s := Status{License: l, open: v.config.Open}
+	s := Status{License: l, At: now, open: v.config.Open}
 	if l == nil {
 		return s
 	}
 	if err := v.checkScope(l); err != nil {
-		return v.invalid(err)
+		return v.invalid(err, now)
 	}
 	if reason, revoked := v.revocations.Revoked(l); revoked {
 		s.State, s.Reason = Revoked, reason
@@ -113,12 +116,7 @@ func (v *Verifier) Evaluate(l *License, now time.Time) Status {
 // because nobody refreshed its token does not come back as Grace when lic_exp passes, too.
 func (s *Status) judgeEnd(now, start time.Time) {
 	l := s.License
-	grace := max(0, min(l.Grace, MaxGrace))
-	end := l.Expires.Add(grace) // the token's, and the most that this status can last
-	perpetual := l.LicenseExpires.IsZero()
-	if !perpetual && l.LicenseExpires.Before(l.Expires) {
-		end = l.LicenseExpires.Add(grace)
-	}
+	end, perpetual := l.lastDay(), l.LicenseExpires.IsZero()
 	passed := func(t time.Time) bool { return !now.Before(t) } // RFC 7519 section 4.1.4: "on or after"
 	switch {
 	case passed(end):
@@ -141,6 +139,15 @@ func (s *Status) judgeEnd(now, start time.Time) {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("refresh overdue: the licence itself holds, but its token expired on %s "+
 			"and is accepted until %s only: install a fresh one", day(l.Expires), day(end)))
 	}
+}
+
+// lastDay is when the licence stops to hold: its end or that of its token, whichever comes first, and the grace.
+func (l *License) lastDay() time.Time {
+	end := l.Expires
+	if !l.LicenseExpires.IsZero() && l.LicenseExpires.Before(end) {
+		end = l.LicenseExpires
+	}
+	return end.Add(max(0, min(l.Grace, MaxGrace)))
 }
 
 // Has reports whether the licence holds now and grants an entitlement, see [License.Has].

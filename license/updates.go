@@ -3,6 +3,7 @@ package license
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -28,11 +29,44 @@ type Decision struct {
 //     where that is not set either, Expires. Those were paid for.
 //   - Any other state: nothing, except with [Config.Open].
 //
-// A security release of the major version that runs is owed to everybody whose licence covers (or covered) the
-// running version: neither its dates nor its version range withhold it, until SecurityUntil where the licence
+// A security release of the major version that runs is owed to everybody whose licence covers (or covered) a version
+// of that major: neither its dates nor its version range withhold it, until SecurityUntil where the licence
 // sets one. Channel and entitlements still count. If running is not a version, say "dev", this rule does not
 // apply.
 func (s Status) AllowUpdate(channelName, running string, r channel.Release) Decision {
+	return s.decide(channelName, &r, s.owes(running, &r), s.License.end())
+}
+
+// CoversRunning decides whether the licence covers the release r of a channel that runs here already. Once covered,
+// always covered: the end of a licence takes nothing away from what was published before, so an app that shows
+// "expired" beside a version that the customer has paid for asks this first. Compared with AllowUpdate, what was published
+// while the licence was in its grace counts, and a security release is judged by its own major version.
+func (s Status) CoversRunning(channelName string, r channel.Release) Decision {
+	end := s.License.end()
+	if l := s.License; l != nil && l.UpdatesUntil.IsZero() && l.lastDay().After(end) {
+		end = l.lastDay()
+	}
+	return s.decide(channelName, &r, s.owes(r.Version, &r), end)
+}
+
+// LastCovered returns the highest release in a channel's list that the licence includes for an installation that runs
+// the version running: the one to name to a customer whose newest releases are withheld. It may be below running. Held,
+// withdrawn and unusable releases do not count. The platform is not asked about.
+func (s Status) LastCovered(channelName, running string, list []channel.Release) (last channel.Release, found bool) {
+	for _, r := range list {
+		v := r.Semver()
+		if v == nil || r.Defect() != nil || r.State == channel.Held || r.State == channel.Withdrawn {
+			continue
+		}
+		if (!found || v.GreaterThan(last.Semver())) && s.AllowUpdate(channelName, running, r).Allowed {
+			last, found = r, true
+		}
+	}
+	return last, found
+}
+
+// decide collects the denials. end is the publish time of the last releases that an expired licence includes.
+func (s Status) decide(channelName string, r *channel.Release, owed bool, end time.Time) Decision {
 	if s.open && len(r.Requires) == 0 {
 		return Decision{Allowed: true}
 	}
@@ -42,15 +76,14 @@ func (s Status) AllowUpdate(channelName, running string, r channel.Release) Deci
 			denials = append(denials, *d)
 		}
 	}
-	owed := s.owes(running, &r)
 	add(s.denyState())
 	if l := s.License; l != nil {
 		if s.State == Expired && !owed {
-			add(l.denyAfterEnd(r.Published))
+			add(denyAfterEnd(end, r.Published))
 		}
 		add(l.denyChannel(channelName))
 		if !owed {
-			add(l.denyVersion(&r))
+			add(l.denyVersion(r))
 		}
 		if s.State != Expired && !owed {
 			add(l.denyPublished(r.Published))
@@ -68,7 +101,7 @@ func (s Status) owes(running string, r *channel.Release) bool {
 	}
 	have, err := channel.ParseVersion(running)
 	target := r.Semver()
-	if err != nil || target == nil || have.Major() != target.Major() || !l.includes(have) {
+	if err != nil || target == nil || have.Major() != target.Major() || !l.includes(have) && !l.includesMajor(have.Major()) {
 		return false
 	}
 	return l.SecurityUntil.IsZero() || !r.Published.After(l.SecurityUntil)
@@ -84,6 +117,10 @@ func (s Status) denyState() *channel.Denial {
 			detail += fmt.Sprintf(": it starts on %s; if that has passed, this computer's clock is wrong", day(s.Until))
 		}
 		return &channel.Denial{Code: channel.ReasonLicenseNotYetValid, Detail: detail}
+	case ClockSuspect:
+		if s.Reason != "" {
+			return &channel.Denial{Code: channel.ReasonLicenseNotYetValid, Detail: "the licence cannot be judged: " + s.Reason}
+		}
 	case Revoked:
 		return &channel.Denial{Code: channel.ReasonLicenseRevoked, Detail: "the licence was revoked by its issuer: " + s.Reason}
 	case WrongMachine:
@@ -108,14 +145,20 @@ func (s Status) whyInvalid() string {
 	return "the licence cannot be used (state " + s.State.String() + ")"
 }
 
-func (l *License) denyAfterEnd(published time.Time) *channel.Denial {
-	end := l.UpdatesUntil
-	if end.IsZero() {
-		end = l.LicenseExpires
+// end is the publish time of the last releases that the licence includes once it has expired.
+func (l *License) end() time.Time {
+	switch {
+	case l == nil:
+		return time.Time{}
+	case !l.UpdatesUntil.IsZero():
+		return l.UpdatesUntil
+	case !l.LicenseExpires.IsZero():
+		return l.LicenseExpires
 	}
-	if end.IsZero() {
-		end = l.Expires
-	}
+	return l.Expires
+}
+
+func denyAfterEnd(end, published time.Time) *channel.Denial {
 	if !published.IsZero() && !published.After(end) {
 		return nil
 	}
@@ -155,6 +198,26 @@ func (l *License) includes(v *semver.Version) bool {
 	}
 	return constraint.Check(semver.New(v.Major(), v.Minor(), v.Patch(), "", ""))
 }
+
+// includesMajor reports whether ver admits any version of a major. A range ends at versions that ver names, so that
+// if it has one of that major, it has the first, or one of those named, or one just beside those.
+func (l *License) includesMajor(major uint64) bool {
+	if l.includes(semver.New(major, 0, 0, "", "")) {
+		return true
+	}
+	for _, text := range versionText.FindAllString(l.Versions, -1) {
+		v, err := semver.NewVersion(text)
+		if err != nil || v.Major() != major {
+			continue
+		}
+		if beside := v.IncPatch(); l.includes(v) || l.includes(&beside) {
+			return true
+		}
+	}
+	return false
+}
+
+var versionText = regexp.MustCompile(`\d+(\.\d+){0,2}`)
 
 func (l *License) denyPublished(published time.Time) *channel.Denial {
 	if l.UpdatesUntil.IsZero() || !published.IsZero() && !published.After(l.UpdatesUntil) {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairlead-dev/fairlead/internal/webclient"
 )
 
 const maxRedirects = 5
@@ -94,7 +96,7 @@ func parseBase(baseURL string) (*url.URL, error) {
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.Opaque != "":
 		return nil, fmt.Errorf("trust: the source's base URL %s is not an http or https URL with a host", u.Redacted())
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, fmt.Errorf("trust: the source's base URL %s has a query or fragment, a plain prefix is needed", withoutSecrets(u))
+		return nil, fmt.Errorf("trust: the source's base URL %s has a query or fragment, a plain prefix is needed", webclient.WithoutSecrets(u))
 	}
 	return u, nil
 }
@@ -102,7 +104,7 @@ func parseBase(baseURL string) (*url.URL, error) {
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		OnProxyConnectResponse: checkProxy,
+		OnProxyConnectResponse: webclient.CheckProxy,
 		DialContext:            (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConnsPerHost:    4,
@@ -118,14 +120,16 @@ func newTransport() *http.Transport {
 // have them sent to another place on it.
 func (s *httpSource) checkRedirect(next *http.Request, via []*http.Request) error {
 	first := via[0].URL
-	refuse := func(to, why string) error { return &RedirectError{From: withoutSecrets(first), To: to, Why: why} }
+	refuse := func(to, why string) error {
+		return &RedirectError{From: webclient.WithoutSecrets(first), To: to, Why: why}
+	}
 	switch {
 	case len(via) > maxRedirects:
-		return refuse(withoutSecrets(next.URL), fmt.Sprintf("more than %d redirects", maxRedirects))
+		return refuse(webclient.WithoutSecrets(next.URL), fmt.Sprintf("more than %d redirects", maxRedirects))
 	case next.URL.Host != first.Host:
 		return refuse(next.URL.Host, "redirect to another host, "+next.URL.Host)
 	case next.URL.Scheme != first.Scheme && next.URL.Scheme != "https":
-		return refuse(withoutSecrets(next.URL), "redirect from https to http")
+		return refuse(webclient.WithoutSecrets(next.URL), "redirect from https to http")
 	}
 	next.URL.User = nil
 	next.Header.Del("Authorization")
@@ -185,7 +189,7 @@ func (s *httpSource) get(ctx context.Context, r Range) (*http.Response, error) {
 }
 
 func checkResponse(resp *http.Response, r Range) error {
-	where := withoutSecrets(resp.Request.URL)
+	where := webclient.WithoutSecrets(resp.Request.URL)
 	switch resp.StatusCode {
 	case http.StatusOK:
 		if err := checkWhole(resp, r.Length, where); err != nil {
@@ -198,11 +202,11 @@ func checkResponse(resp *http.Response, r Range) error {
 	case http.StatusForbidden, http.StatusNotFound, http.StatusGone:
 		return fmt.Errorf("%s: status %d: %w", where, resp.StatusCode, fs.ErrNotExist)
 	case http.StatusProxyAuthRequired:
-		return &ProxyError{Status: resp.StatusCode}
+		return &webclient.ProxyError{Status: resp.StatusCode}
 	case http.StatusNetworkAuthenticationRequired: // RFC 6585, section 6
 		return &PortalError{URL: where, Status: resp.StatusCode, Length: resp.ContentLength}
 	default:
-		return &StatusError{Status: resp.StatusCode, URL: where, RetryAfter: retryAfter(resp.Header, time.Now())}
+		return &StatusError{Status: resp.StatusCode, URL: where, RetryAfter: webclient.RetryAfter(resp.Header, time.Now())}
 	}
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return fmt.Errorf("%s: the answer has encoding %q, which was not asked for", where, enc)
@@ -221,27 +225,4 @@ func checkWhole(resp *http.Response, length int64, where string) error {
 		return &LengthError{URL: where, Got: resp.ContentLength, Want: length}
 	}
 	return nil
-}
-
-// retryAfter reads the header, in either of its forms (RFC 9110, section 10.2.3). A date is compared with the server's own
-// clock where it tells it.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := h.Get("Retry-After")
-	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
-		return max(0, time.Duration(seconds)*time.Second)
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0
-	}
-	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = date
-	}
-	return max(0, at.Sub(now))
-}
-
-func withoutSecrets(u *url.URL) string {
-	c := *u
-	c.User, c.RawQuery, c.ForceQuery, c.Fragment = nil, "", false, ""
-	return c.String()
 }

@@ -1,15 +1,15 @@
 package trust
 
 import (
-	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/fairlead-dev/fairlead/internal/webclient"
 )
 
 // HTTPConfig says how a server is reached. Its fields are described at update.HTTPConfig.
@@ -32,27 +32,8 @@ func (e *HTTPConfigError) Error() string {
 }
 func (e *HTTPConfigError) Unwrap() error { return e.Err }
 
-// ProxyError says that a proxy refused to pass a request on.
-type ProxyError struct {
-	Proxy  string // without secrets; "": the proxy of the environment or the configuration
-	Status int
-}
-
-func (e *ProxyError) Error() string {
-	text := fmt.Sprintf("the proxy %s answers with status %d %s", e.Proxy, e.Status, http.StatusText(e.Status))
-	if e.Status == http.StatusProxyAuthRequired {
-		text += ": it wants a user name and a password, or others"
-	}
-	return strings.ReplaceAll(text, "  ", " ")
-}
-
-// checkProxy judges the answer to CONNECT.
-func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	return &ProxyError{Proxy: withoutSecrets(proxy), Status: resp.StatusCode}
-}
+// A ProxyError says that a proxy refused to pass a request on.
+type ProxyError = webclient.ProxyError
 
 // HTTPWith is HTTP with a configuration. Its errors are *[HTTPConfigError].
 func HTTPWith(baseURL string, cfg HTTPConfig) (Source, error) {
@@ -61,14 +42,14 @@ func HTTPWith(baseURL string, cfg HTTPConfig) (Source, error) {
 		return nil, &HTTPConfigError{"BaseURL", err}
 	}
 	t := newTransport()
-	if t.Proxy, err = proxyFunc(cfg.Proxy); err != nil {
+	if t.Proxy, err = webclient.ProxyFunc(cfg.Proxy); err != nil {
 		return nil, &HTTPConfigError{"Proxy", err}
 	}
 	if len(cfg.Certificates) > 0 && isHTTPS(cfg.Proxy) {
 		return nil, &HTTPConfigError{"Certificates", errors.New("would be shown to the https proxy, too, if it asks: use an http proxy, or none")}
 	}
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: slices.Clone(cfg.Certificates)}
-	if t.TLSClientConfig.RootCAs, err = rootCAs(cfg.RootCAs); err != nil {
+	if t.TLSClientConfig.RootCAs, err = webclient.RootCAs(cfg.RootCAs); err != nil {
 		return nil, &HTTPConfigError{"RootCAs", err}
 	}
 	for _, c := range cfg.Certificates {
@@ -90,43 +71,11 @@ func HTTPWith(baseURL string, cfg HTTPConfig) (Source, error) {
 }
 
 // Direct as HTTPConfig.Proxy means none, whatever the environment says.
-const Direct = "direct"
-
-func proxyFunc(proxy string) (func(*http.Request) (*url.URL, error), error) {
-	switch proxy {
-	case "":
-		return http.ProxyFromEnvironment, nil
-	case Direct:
-		return nil, nil
-	}
-	u, err := url.Parse(proxy)
-	if err != nil {
-		return nil, errors.New("is no URL: use http://[USER:PASSWORD@]HOST:PORT") // the parser's error repeats a password
-	}
-	if !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("%s is not of the form http://[USER:PASSWORD@]HOST:PORT (or https, socks5)", u.Redacted())
-	}
-	return http.ProxyURL(u), nil
-}
+const Direct = webclient.Direct
 
 func isHTTPS(proxy string) bool {
 	u, err := url.Parse(proxy)
 	return err == nil && u.Scheme == "https"
-}
-
-// rootCAs adds certificates to those of the system. nil means the system's alone.
-func rootCAs(pem []byte) (*x509.CertPool, error) {
-	if len(pem) == 0 {
-		return nil, nil
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("the system's certificates cannot be read: %w", err)
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("holds no certificate in PEM")
-	}
-	return pool, nil
 }
 
 // isOurs reports whether a header is one that requests are made of, and that nobody else may set.

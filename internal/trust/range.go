@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairlead-dev/fairlead/internal/webclient"
 )
 
 // Ranged is found by assertion on a [Source] that can tell whether a file that it began to deliver before is still the
@@ -86,7 +88,7 @@ func hangUp(resp *http.Response) {
 	_ = resp.Body.Close()
 }
 
-func (s *httpSource) Origin() string { return withoutSecrets(s.base) }
+func (s *httpSource) Origin() string { return webclient.WithoutSecrets(s.base) }
 
 // A date proves nothing about a file that was changed twice within its second. If the answer was made a minute later than
 // the file, on the same clock, it was not (RFC 9110, section 8.8.2.2).
