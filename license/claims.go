@@ -29,7 +29,7 @@ const (
 )
 
 var claimNames = [...]string{"v", "iss", "aud", "sub", "jti", "iat", "nbf", "exp", "lid", "seq", "lic_exp", "grace_s",
-	"upd_until", "sec_until", "ver", "chan", "ent", "plan", "trial", "env", "nodes", "max_nodes", "refresh"}
+	"upd_until", "sec_until", "ver", "chan", "ent", "plan", "trial", "env", "nodes", "max_nodes", "refresh", "req"}
 
 // readClaims reads a payload whose signature has been verified. It judges form, not scope and not time.
 // Claims it does not know are left out, so that later versions may add some.
@@ -70,6 +70,7 @@ func (r *reader) license() *License {
 		Plan:     r.text("plan"), Trial: r.boolean("trial"), Env: r.text("env"),
 		Nodes: r.texts("nodes", maxNodes), MaxNodes: r.integer("max_nodes"),
 		Entitlements: r.entitlements("ent"),
+		Request:      r.text("req"),
 		Refresh:      r.refresh("refresh"),
 	}
 	// Clamped before it is multiplied: an int64 of nanoseconds ends after 292 years.
@@ -87,6 +88,7 @@ func (r *reader) license() *License {
 	r.check("seq", l.Seq >= 1, "is below 1")
 	r.check("grace_s", grace >= 0, "is negative")
 	r.check("max_nodes", l.MaxNodes >= 0, "is negative")
+	r.check("nodes", l.MaxNodes <= 0 || int64(len(l.Nodes)) <= l.MaxNodes, "has %d installations; max_nodes is %d", len(l.Nodes), l.MaxNodes)
 	if l.Versions != "" {
 		_, err := channel.ParseConstraint(l.Versions)
 		r.check("ver", err == nil, "is not a version constraint such as >=2.0.0 <4.0.0")
@@ -263,7 +265,7 @@ func (l *License) encode() ([]byte, error) {
 			claims[name] = unix(t)
 		}
 	}
-	for name, s := range map[string]string{"ver": l.Versions, "plan": l.Plan, "env": l.Env} {
+	for name, s := range map[string]string{"ver": l.Versions, "plan": l.Plan, "env": l.Env, "req": l.Request} {
 		if s != "" {
 			claims[name] = s
 		}

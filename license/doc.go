@@ -63,7 +63,8 @@
 //	plan, env  string             terms, for people
 //	trial      boolean            never inferred from dates
 //	nodes      strings            fingerprints of installations; absent: any
-//	max_nodes  integer            reserved: how many installations, for the app to judge
+//	max_nodes  integer            most elements that nodes may have; 0 or absent: no limit
+//	req        string             id of the activation request that this token answers
 //	refresh    object             {"url": https URL, "after": time}; a hint
 //
 // Texts have at most 256 bytes.

@@ -49,8 +49,9 @@ func TestGoldenToken(t *testing.T) {
 
 func TestRoundTripOfEveryClaim(t *testing.T) {
 	for name, change := range map[string]func(*license.License){
-		"all":       func(l *license.License) { l.Trial, l.Nodes, l.MaxNodes = true, []string{"aa"}, 3 },
-		"perpetual": func(l *license.License) { l.LicenseExpires = time.Time{} },
+		"all":                   func(l *license.License) { l.Trial, l.Nodes, l.MaxNodes, l.Request = true, []string{"aa"}, 3, "req_9" },
+		"as many nodes as sold": func(l *license.License) { l.Nodes, l.MaxNodes = []string{"aa", "bb"}, 2 },
+		"perpetual":             func(l *license.License) { l.LicenseExpires = time.Time{} },
 		"sparse": func(l *license.License) {
 			*l = license.License{Subject: l.Subject, ID: l.ID, LicenseID: l.LicenseID, Seq: 1, Audience: []string{product},
 				IssuedAt: issued, NotBefore: issued, Expires: l.Expires}
@@ -133,6 +134,8 @@ func TestIssueRefuses(t *testing.T) {
 		"no UTF-8":          {func(l *license.License) { l.Plan = "a\xff" }, "plan has control characters or invalid"},
 		"refresh":           {func(l *license.License) { l.Refresh = &license.Refresh{URL: "ftp://x"} }, "not an https URL"},
 		"nodes":             {func(l *license.License) { l.MaxNodes = -1 }, "max_nodes is negative"},
+		"nodes not sold":    {func(l *license.License) { l.Nodes, l.MaxNodes = []string{"aa", "bb", "cc"}, 2 }, "nodes has 3 installations; max_nodes is 2"},
+		"request":           {func(l *license.License) { l.Request = "a\nb" }, "req has control characters"},
 		"too large": {func(l *license.License) {
 			for range 60 {
 				l.Nodes = append(l.Nodes, strings.Repeat("n", 256))

@@ -69,10 +69,13 @@ type License struct {
 	Trial bool
 	Env   string
 
-	// Nodes (nodes) are the fingerprints of the installations it is for; none: any. MaxNodes (max_nodes) is for
-	// the app to judge; 0: no limit.
+	// Nodes (nodes) are the fingerprints of the installations it is for; none: any. MaxNodes (max_nodes) is how many
+	// were sold; 0: no limit. A token that names more is refused, so that none can be added without buying them.
 	Nodes    []string
 	MaxNodes int64
+
+	// Request (req) is the id of the activation request that the token answers; "": none.
+	Request string
 
 	// Refresh (refresh) is where a fresh token may be had; nil: nowhere.
 	Refresh *Refresh
