@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -267,6 +269,41 @@ func TestPublishersAtOnce(t *testing.T) {
 		require.Contains(t, list, v)
 	}
 	publish(t, dir, "verify")
+}
+
+// TestIssuersAtOnce: of those who issue the same number of a licence one gets through, and of those who revoke none is lost.
+func TestIssuersAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	publish(t, dir, "license", "keys", "new", "acme", "--keyring", "ring.json", "--insecure-no-passphrase")
+	codes := make([]int, 4)
+	var all sync.WaitGroup
+	for i := range codes {
+		for _, args := range [][]string{
+			{"license", "issue", "--key", "keys/acme.pem", "--issuer", "acme", "--product", "notes", "--subject", "c", "--id", "L", "--until", "never", "--out", fmt.Sprintf("l%d", i)},
+			{"license", "revoke", "--revocations", "revoked.json", "--unlisted", "--license", fmt.Sprintf("R-%d", i)},
+		} {
+			cmd := publishCommand(t, dir, nil, args...)
+			all.Go(func() {
+				_ = cmd.Run()
+				if args[1] == "issue" {
+					codes[i] = cmd.ProcessState.ExitCode()
+				}
+			})
+		}
+	}
+	all.Wait()
+	slices.Sort(codes)
+	require.Equal(t, []int{0, 1, 1, 1}, codes)
+	files, err := filepath.Glob(filepath.Join(dir, "l?"))
+	require.NoError(t, err)
+	require.Len(t, files, 1, "the others handed nothing out")
+	list, err := os.ReadFile(filepath.Join(dir, "revoked.json"))
+	require.NoError(t, err)
+	for i := range codes {
+		require.Contains(t, string(list), fmt.Sprintf("R-%d", i))
+	}
+	require.Contains(t, string(list), `"num": 4`)
+	require.Contains(t, publish(t, dir, "license", "list", "--check"), "7 lines")
 }
 
 // TestDocs runs the example that docs/publish.md opens with.

@@ -290,6 +290,9 @@ func (a *app) loadIssuerKey(ctx context.Context, path string) (crypto.Signer, er
 	return signer.Key(), nil
 }
 
+// issuerKeyID is the id of the key that --key names, unless --key-id says otherwise.
+func issuerKeyID(key string) string { return strings.TrimSuffix(filepath.Base(key), ".pem") }
+
 // writeNew writes a file that must not be there yet.
 func writeNew(path string, data []byte) error {
 	if err := checkNew(path); err != nil {

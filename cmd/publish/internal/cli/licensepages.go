@@ -107,23 +107,23 @@ func relative(t, now time.Time) string {
 	return moment(t)
 }
 
-func (o *included) text(p *page) {
+func (out *included) text(p *page) {
 	verdict := "includes"
-	if !o.Allowed {
+	if !out.Allowed {
 		verdict = "does not include"
 	}
-	p.line("licence %s, number %d (%s on %s), %s %s %s of %s", o.License, o.Seq, o.State, moment(o.At), verdict, o.Product, o.Release, o.Channel)
-	p.row("published", moment(o.Published))
-	for _, d := range o.Denials {
+	p.line("licence %s, number %d (%s on %s), %s %s %s of %s", out.License, out.Seq, out.State, moment(out.At), verdict, out.Product, out.Release, out.Channel)
+	p.row("published", moment(out.Published))
+	for _, d := range out.Denials {
 		p.row("because", d.Detail, d.Code)
 	}
-	if o.LastCovered != "" {
-		p.row("newest included", o.LastCovered)
+	if out.LastCovered != "" {
+		p.row("newest included", out.LastCovered)
 	}
-	for _, w := range o.Warnings {
+	for _, w := range out.Warnings {
 		p.row("warning", w)
 	}
-	for _, u := range o.Unchecked {
+	for _, u := range out.Unchecked {
 		p.row("not checked", u)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -80,9 +79,7 @@ func (t *terms) add(cmd *cobra.Command) {
 }
 
 // id is the id under which apps know the key.
-func (t *terms) id() string {
-	return cmp.Or(t.keyID, strings.TrimSuffix(filepath.Base(t.key), ".pem"))
-}
+func (t *terms) id() string { return cmp.Or(t.keyID, issuerKeyID(t.key)) }
 
 // apply puts the terms that were given into l.
 func (t *terms) apply(l *license.License, now time.Time) error {

@@ -158,18 +158,10 @@ func (out *included) decide(s license.Status, r channel.Release, list []channel.
 	if d.Allowed {
 		return nil
 	}
-	var best *channel.Release
-	for i := range list {
-		c := &list[i]
-		if c.Defect() == nil && c.State != channel.Withdrawn && c.State != channel.Held && s.AllowUpdate(out.Channel, out.Running, *c).Allowed &&
-			(best == nil || c.Semver().GreaterThan(best.Semver())) {
-			best = c
-		}
-	}
 	hint := "no release of this channel is included"
-	if best != nil {
-		out.LastCovered = best.Version
-		hint = "the newest release that is included is " + best.Version
+	if last, found := s.LastCovered(out.Channel, out.Running, list); found {
+		out.LastCovered = last.Version
+		hint = "the newest release that is included is " + last.Version
 	}
 	return failf(exitExpiring, "withheld", hint+"; `publish license renew` issues one with other terms", "the licence is genuine and does not include %s %s: %s", out.Product, out.Release, d.Denials[0].Detail)
 }
