@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode"
 
@@ -72,6 +71,7 @@ func (r *reader) license() *License {
 		Entitlements: r.entitlements("ent"),
 		Request:      r.text("req"),
 		Refresh:      r.refresh("refresh"),
+		Request:      r.text("req"),
 	}
 	// Clamped before it is multiplied: an int64 of nanoseconds ends after 292 years.
 	grace := r.integer("grace_s")
@@ -79,9 +79,10 @@ func (r *reader) license() *License {
 	if l.NotBefore.IsZero() {
 		l.NotBefore = l.IssuedAt
 	}
-	for name, text := range map[string]string{"iss": l.Issuer, "sub": l.Subject, "jti": l.ID, "lid": l.LicenseID} {
-		r.check(name, text != "", "is empty")
-	}
+	r.check("iss", l.Issuer != "", "is empty")
+	r.check("sub", l.Subject != "", "is empty")
+	r.check("jti", l.ID != "", "is empty")
+	r.check("lid", l.LicenseID != "", "is empty")
 	r.check("aud", len(l.Audience) > 0, "names no product")
 	r.check("iat", !l.IssuedAt.IsZero(), "is 0")
 	r.check("exp", !l.Expires.IsZero(), "is 0")
@@ -131,10 +132,19 @@ func (r *reader) asText(name string, value any, limit int) string {
 	s, ok := value.(string)
 	r.check(name, ok, "is not a string")
 	r.check(name, len(s) <= limit, "is longer than %d bytes", limit)
-	// Licences end up in logs and on terminals. U+FFFD is what JSON readers make of what is no character.
-	r.check(name, !strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) || c == unicode.ReplacementChar }),
-		"has control characters or invalid ones")
+	r.check(name, isPrintable(s), "has control characters or invalid ones")
 	return s
+}
+
+// isPrintable keeps out what could command a terminal: licences end up in logs and on screens. U+FFFD is what JSON
+// readers make of what is no character.
+func isPrintable(s string) bool {
+	for _, c := range s {
+		if unicode.IsControl(c) || c == unicode.ReplacementChar {
+			return false
+		}
+	}
+	return true
 }
 
 // texts reads a list of non-empty strings. For aud RFC 7519 section 4.1.3 allows a single string as well.
@@ -218,21 +228,32 @@ func (r *reader) entitlements(name string) map[string]any {
 		return nil
 	}
 	out := make(map[string]any, len(object))
+	inner := reader{members: object}
 	for code, value := range object {
-		what := name + "." + code // as long as codes may be
-		r.check(name, channel.CheckEntitlement(code) == nil, "has %.64q, which is not an entitlement code", code)
+		if channel.CheckEntitlement(code) != nil {
+			r.check(name, false, "has %.64q, which is not an entitlement code", code)
+			return nil
+		}
 		switch value := value.(type) {
 		case bool:
 			out[code] = value
 		case json.Number:
-			out[code] = r.asInteger(what, value)
+			out[code] = inner.asInteger(code, value)
 		case string:
-			out[code] = r.asText(what, value, maxText)
+			out[code] = inner.asText(code, value, maxText)
 		default:
-			r.check(what, false, "is neither true or false, nor an integer, nor a string")
+			inner.check(code, false, "is neither true or false, nor an integer, nor a string")
 		}
 	}
+	r.adopt(name, &inner)
 	return out
+}
+
+// adopt takes over what was wrong inside the member name.
+func (r *reader) adopt(name string, inner *reader) {
+	if r.err == nil && inner.err != nil {
+		r.err = fmt.Errorf("%s.%w", name, inner.err)
+	}
 }
 
 func (r *reader) refresh(name string) *Refresh {
@@ -245,10 +266,7 @@ func (r *reader) refresh(name string) *Refresh {
 	hint := &Refresh{URL: inner.asText("url", object["url"], maxURL), After: inner.date("after")}
 	u, err := url.Parse(hint.URL)
 	inner.check("url", err == nil && u.Scheme == "https" && u.Host != "", "is not an https URL")
-	r.err = inner.err
-	if r.err != nil {
-		r.err = fmt.Errorf("%s.%w", name, r.err)
-	}
+	r.adopt(name, &inner)
 	return hint
 }
 

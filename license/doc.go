@@ -20,12 +20,12 @@
 //
 // What is believed is what the app was built with: the issuer's name, the product's name and the [Keyring].
 // Everything in a token is hostile until its signature fits, and which algorithm that is is fixed by the key
-// that kid names, not by the token (RFC 8725 sections 3.1 and 3.10). A strict gate comes before golang-jwt: at
-// most 16 KiB, two dots, canonical unpadded base64url without line breaks, a header of exactly
+// that kid names, not by the token (RFC 8725 sections 3.1 and 3.10). A strict gate comes before golang-jwt verifies
+// the signature: at most 16 KiB, two dots, canonical unpadded base64url without line breaks, a header of exactly
 //
 //	{"alg":"EdDSA","kid":"acme-2026","typ":"license+jwt"}
 //
-// with alg EdDSA (Ed25519) or ES256, so no crit, jwk, jku or x5u. The payload is decoded once, after the
+// with alg EdDSA (Ed25519) or ES256, so no crit, jwk, jku or x5u, in at most 1 KiB. The payload is decoded once, after the
 // signature, and duplicate members, members that differ in capitals only, nesting beyond eight levels, dates
 // outside 2000 to 2199 and numbers that are not integers are refused. On any error there is no license.
 //

@@ -18,7 +18,7 @@ func bare(data []byte) string {
 		return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
 	}
 	text := space(string(data))
-	if rest, ok := strings.CutPrefix(text, "-----BEGIN LICENSE-----"); ok {
+	if rest, ok := strings.CutPrefix(text, "-----BEGIN LICENSE-----"); ok && strings.HasSuffix(rest, "-----END LICENSE-----") {
 		text = strings.TrimSuffix(rest, "-----END LICENSE-----")
 		var joined strings.Builder
 		for line := range strings.SplitSeq(text, "\n") {
@@ -29,10 +29,11 @@ func bare(data []byte) string {
 	return text
 }
 
-// Nobody forges Ed25519, so the only tokens that parse are those that were issued, byte for byte.
+// Nobody forges signatures, so the only tokens that parse are those that were issued, byte for byte; and the other
+// spelling of an ECDSA signature. (The one with ECDSA is a constant: each process of a fuzzing run makes its own seeds.)
 func FuzzParse(f *testing.F) {
 	v := verifier(f)
-	genuine := [][]byte{issue(f), mint(goodHeader, payload(claims()))}
+	genuine := [][]byte{issue(f), mint(goodHeader, payload(claims())), []byte(goldenES256), []byte(otherSpelling(f, goldenES256))}
 	known := map[string]bool{}
 	for _, token := range genuine {
 		_, err := v.Parse(token)
@@ -46,7 +47,8 @@ func FuzzParse(f *testing.F) {
 	}
 	for _, bad := range []string{"", "a.b.c", "...", "-----BEGIN LICENSE-----", string(mint(`{"alg":"none"}`, `{}`)),
 		string(mint(goodHeader, `{"v":2}`)), string(mint(goodHeader, with("iss", "x"))), string(genuine[0]) + "=",
-		string(mint(`{"alg":"EdDSA","kid":"acme-2026","typ":"license+jwt","crit":[]}`, payload(claims())))} {
+		string(mint(`{"alg":"EdDSA","kid":"acme-2026","typ":"license+jwt","crit":[]}`, payload(claims()))),
+		otherSpelling(f, goldenToken), "-----BEGIN LICENSE-----" + goldenToken, altered(f, goldenToken), altered(f, goldenES256)} {
 		_, err := v.Parse([]byte(bad))
 		require.Error(f, err, "a seed that must not parse")
 		f.Add([]byte(bad))
@@ -102,12 +104,14 @@ func TestEveryMutationIsRefused(t *testing.T) {
 // Signed claims of any shape: an error or a license, never a panic, and whatever parses can be judged.
 func FuzzClaims(f *testing.F) {
 	v := verifier(f)
-	for _, good := range []string{payload(claims()), with("ent", map[string]any{"n": 1}), with("aud", product)} {
+	for _, good := range []string{payload(claims()), with("ent", map[string]any{"n": 1}), with("aud", product),
+		with("nodes", []string{"a"}), goldenPayload} {
 		_, err := v.Parse(mint(goodHeader, good))
 		require.NoError(f, err, "a seed that must parse")
 		f.Add(good)
 	}
-	for _, bad := range []string{`{}`, `null`, with("exp", nil), with("refresh", map[string]any{}), with("ver", "<>"), with("chan", []any{1})} {
+	for _, bad := range []string{`{}`, `null`, with("exp", nil), with("refresh", map[string]any{}), with("ver", "<>"), with("chan", []any{1}),
+		strings.Replace(with("nodes", []string{"a", "b"}), "{", `{"max_nodes":1,`, 1)} {
 		_, err := v.Parse(mint(goodHeader, bad))
 		require.Error(f, err, "a seed that must not parse")
 		f.Add(bad)
@@ -120,7 +124,8 @@ func FuzzClaims(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if l.Issuer != issuerName || l.ID == "" || l.Expires.Year() < 2000 || l.Expires.Year() > 2199 || l.Grace > license.MaxGrace {
+		if l.Issuer != issuerName || l.ID == "" || l.Expires.Year() < 2000 || l.Expires.Year() > 2199 || l.Grace > license.MaxGrace ||
+			l.MaxNodes > 0 && int64(len(l.Nodes)) > l.MaxNodes {
 			t.Fatalf("%+v", l)
 		}
 		_ = v.Evaluate(l, now).AllowUpdate("stable", "2.3.0", release())

@@ -12,8 +12,9 @@ const (
 	algEdDSA   = "EdDSA"
 	algES256   = "ES256"
 
-	maxToken = 16 << 10 // bytes of the token itself
-	maxInput = 64 << 10 // bytes around it: armour, line breaks, white space
+	maxHeader = 1 << 10  // bytes of the header, decoded: the only JSON that is read before the signature
+	maxToken  = 16 << 10 // bytes of the token itself
+	maxInput  = 64 << 10 // bytes around it: armour, line breaks, white space
 
 	beginArmor = "-----BEGIN LICENSE-----"
 	endArmor   = "-----END LICENSE-----"
@@ -21,13 +22,14 @@ const (
 
 // A sealed token has passed the gate: its shape is that of a licence, and nothing in it has been believed.
 type sealed struct {
-	token   string // in compact form, exactly the bytes that golang-jwt gets to see
-	header  header
-	payload []byte // decoded, not read
+	header    header
+	payload   []byte // decoded, not read
+	signed    string // header and payload as they stand in the token: what the signature is about
+	signature []byte
 }
 
-// A header has these three members and no others. So crit, b64, jwk, jku, x5u and x5c, which golang-jwt
-// ignores (RFC 7515 section 4.1.11 wants crit refused), never reach it.
+// A header has typ and these two members, and no others: no crit (RFC 7515 section 4.1.11 wants it refused where it
+// is not understood), b64, jwk, jku, x5u or x5c.
 type header struct{ alg, kid string }
 
 // A kind is what passes the gate: a licence, or a request for one.
@@ -39,9 +41,9 @@ type kind struct {
 
 var licenceKind = kind{"licence", beginArmor, endArmor, maxToken}
 
-// open is the gate. What it refuses never reaches golang-jwt.
+// open is the gate. What it refuses never reaches a key.
 func open(raw []byte) (*sealed, error) {
-	token, parts, err := licenceKind.split(raw)
+	signed, parts, err := licenceKind.split(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -49,15 +51,17 @@ func open(raw []byte) (*sealed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sealed{token: token, header: h, payload: parts[1]}, nil
+	return &sealed{header: h, payload: parts[1], signed: signed, signature: parts[2]}, nil
 }
 
-// split takes a token out of its wrapping and apart into header, payload and signature, decoded.
-func (k kind) split(raw []byte) (token string, parts [3][]byte, err error) {
+// split takes a token out of its wrapping and apart into header, payload and signature, decoded. What was signed is the
+// token up to the signature, as it stands there.
+func (k kind) split(raw []byte) (signed string, parts [3][]byte, err error) {
 	if len(raw) > maxInput {
 		return "", parts, refuse(ErrMalformed, "%d bytes are no %s: a token has at most %d", len(raw), k.name, k.limit)
 	}
-	if token, err = k.unarmor(raw); err != nil {
+	token, err := k.unarmor(raw)
+	if err != nil {
 		return "", parts, err
 	}
 	if len(token) > k.limit {
@@ -78,7 +82,10 @@ func (k kind) split(raw []byte) (token string, parts [3][]byte, err error) {
 		}
 		return "", parts, refuse(ErrMalformed, "the token's %s %v; was it copied whole, without line breaks?", part, err)
 	}
-	return token, parts, nil
+	if len(parts[0]) > maxHeader {
+		return "", parts, refuse(ErrMalformed, "the token's header is longer than %d bytes", maxHeader)
+	}
+	return token[:strings.LastIndexByte(token, '.')], parts, nil
 }
 
 // unarmor returns the licence in raw.

@@ -22,8 +22,8 @@ const (
 // it starts later, will be from then on; the one before it stays until then. To install again what is installed changes
 // nothing. An expired one is installed as well: it says what it still includes.
 //
-// The Status is that after the call. A token that cannot be used is refused with a [*TokenError]; a folder that cannot be
-// written is a [*StoreError]. Then nothing has changed.
+// The Status is that after the call. A token that cannot be used is refused with a [*TokenError], and nothing has changed;
+// a folder that cannot be written is a [*StoreError].
 func (s *Store) Install(ctx context.Context, token []byte) (Status, error) {
 	return s.install(ctx, token, nil)
 }
@@ -34,40 +34,45 @@ func (s *Store) install(ctx context.Context, raw []byte, old *License) (Status, 
 		return s.Current(), errNotMade
 	}
 	// Twice: what is refused at once leaves no trace, not even a lock; and another process may be faster.
-	if status, err := s.offer(ctx, raw, old, false); err != nil {
-		return status, err
-	}
-	release, err := s.shelf.hold(ctx, true)
-	if err != nil {
+	if err := s.offer(ctx, raw, old, false); err != nil {
 		return s.Current(), err
 	}
-	defer release()
-	return s.offer(ctx, raw, old, true)
+	release, err := s.shelf.hold(ctx, true)
+	if err == nil {
+		err = s.offer(ctx, raw, old, true)
+		release()
+	}
+	return s.Current(), err
 }
 
 // offer judges a token that is to be installed, and if keep is set, keeps it.
-func (s *Store) offer(ctx context.Context, raw []byte, old *License, keep bool) (Status, error) {
+func (s *Store) offer(ctx context.Context, raw []byte, old *License, keep bool) error {
 	if err := s.take(ctx); err != nil {
-		return s.Current(), fmt.Errorf("license: nothing was installed: %w", err)
+		return fmt.Errorf("license: nothing was installed: %w", err)
 	}
 	defer s.give()
 	v := s.look(ctx)
 	l, err := v.verifier.Parse(raw)
-	if err == nil {
-		err = s.admit(v, l, old)
+	if err != nil {
+		return err
 	}
-	if err == nil && keep {
-		token, _ := unarmor(raw) // Parse has read it
-		if kept := s.toKeep(v, held{license: l, token: token}); kept != nil {
-			if err = s.shelf.put(kept); err == nil {
-				s.log.Info("a licence was installed", "lid", l.LicenseID, "seq", l.Seq, "jti", l.ID)
-				s.changed()
-				v = s.look(ctx)
-			}
-		}
+	if err := s.admit(v, l, old); err != nil || !keep {
+		return err
 	}
-	status, _ := s.judgeNow(v)
-	return status, err
+	token, err := unarmor(raw)
+	if err != nil {
+		return err
+	}
+	kept := s.toKeep(v, held{license: l, token: token})
+	if kept == nil {
+		return nil
+	}
+	defer s.changed()
+	if err := s.shelf.put(kept); err != nil {
+		return err
+	}
+	s.log.Info("a licence was installed", "lid", l.LicenseID, "seq", l.Seq, "jti", l.ID)
+	return nil
 }
 
 // admit says why a token would not count, now or later.
@@ -95,8 +100,8 @@ func (s *Store) admit(v *view, l, old *License) error {
 				h.license.Seq, l.LicenseID, h.source, l.Seq)
 		}
 	}
-	if offered.State == NotYetValid {
-		return nil
+	if _, present := v.judge(at); offered.State == NotYetValid || present != nil && present.license.LicenseID == l.LicenseID {
+		return nil // it renews the licence that counts, for better or worse
 	}
 	if status, chosen := with.judge(at); chosen != nil && chosen.license.ID != l.ID {
 		return refuse(ErrNotBetter, "licence %s in %s is the one that counts (%s), not this one, %s (%s): remove it first",
@@ -151,11 +156,11 @@ func (s *Store) Remove(ctx context.Context) error {
 		return fmt.Errorf("license: nothing was removed: %w", err)
 	}
 	defer s.give()
+	defer s.changed()
 	if err := s.shelf.clear(); err != nil {
 		return err
 	}
 	s.log.Info("the installed licences were removed")
-	s.changed()
 	return nil
 }
 

@@ -122,7 +122,7 @@ func (s *Store) ActivationRequest(ctx context.Context) ([]byte, error) {
 // The error is a [*TokenError]. Whether the vendor makes that product, knows that licence, or has answered that nonce
 // before, is for the caller to ask.
 func ReadRequest(data []byte, now time.Time) (*Request, error) {
-	token, parts, err := requestKind.split(data)
+	signed, parts, err := requestKind.split(data)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,6 @@ func ReadRequest(data []byte, now time.Time) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	signed := token[:strings.LastIndexByte(token, '.')]
 	if !ed25519.Verify(key, []byte(signed), parts[2]) {
 		return nil, refuse(ErrBadSignature, "the signature does not fit: the request was altered on its way")
 	}

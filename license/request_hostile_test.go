@@ -116,7 +116,8 @@ func TestHostileRequestHeader(t *testing.T) {
 		"no object":         {`["EdDSA"]`, license.ErrMalformed, "not a JSON object"},
 		"no JSON":           {`alg=EdDSA`, license.ErrMalformed, "header is not valid JSON"},
 		"two values":        {wishHeader + `{}`, license.ErrMalformed, "header is not valid JSON"},
-		"deep":              {strings.Repeat("[", 1000) + strings.Repeat("]", 1000), license.ErrMalformed, "deeper than 8"},
+		"deep":              {strings.Repeat("[", 20) + strings.Repeat("]", 20), license.ErrMalformed, "deeper than 8"},
+		"long":              {head(`"EdDSA"`, okp, typ) + strings.Repeat(" ", 1024), license.ErrMalformed, "longer than 1024"},
 		"no UTF-8":          {"{\"alg\":\"EdDSA\xff\"}", license.ErrMalformed, "not valid UTF-8"},
 		"control character": {head(`"EdDSA"`, okp, `"license-request+jwt\u0000"`), license.ErrHeader, "control characters"},
 	} {

@@ -79,10 +79,11 @@ func TestActivation(t *testing.T) {
 	r, err := license.ReadRequest(first, now.Add(2*24*time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, product, r.Product)
-	token := issue(t, func(l *license.License) { l.Nodes, l.Seq, l.ID = []string{r.Node}, 1, "first" })
+	token := issue(t, func(l *license.License) { l.Nodes, l.Request, l.Seq, l.ID = []string{r.Node}, r.Nonce, 1, "first" })
 	status, err := s.Install(t.Context(), license.Armor(token))
 	require.NoError(t, err)
 	require.Equal(t, license.Valid, status.State)
+	require.Equal(t, r.Nonce, status.License.Request, "the answer to that request")
 
 	elsewhere := store(filepath.Join(t.TempDir(), "store"), theirs)
 	_, err = elsewhere.Install(t.Context(), token)
@@ -259,7 +260,7 @@ const deviceVariable = "FAIRLEAD_TEST_DEVICE"
 // Many ask at once, in several processes: all get the same key, and the store's own writers do not disturb them.
 func TestDeviceRaces(t *testing.T) {
 	if dir := os.Getenv(deviceVariable); dir != "" {
-		for _, id := range ids(t, dir) {
+		for _, id := range deviceIDs(t, dir) {
 			fmt.Println("id:" + id)
 		}
 		return
@@ -307,8 +308,8 @@ func TestDeviceRaces(t *testing.T) {
 	}
 }
 
-// ids opens the device eight times at once.
-func ids(t *testing.T, dir string) []string {
+// deviceIDs opens the device eight times at once.
+func deviceIDs(t *testing.T, dir string) []string {
 	t.Helper()
 	list := make([]string, 8)
 	var wg sync.WaitGroup

@@ -25,7 +25,8 @@ const (
 	maxClock  = 4 << 10
 )
 
-// A StoreError says that the folder of a store cannot be used. What was in it is unchanged.
+// A StoreError says that the folder of a store cannot be written. What was in it is unchanged; only when the last step
+// fails, in which the system says that all is on disk, it is the new already, and may be lost with the power.
 type StoreError struct {
 	Dir string
 	Err error

@@ -82,7 +82,7 @@ func (v *Verifier) invalid(err error, now time.Time) Status {
 // Evaluate judges a licence at the time now. It is pure: same input, same answer. A nil licence is Missing, and
 // one that Parse would not have accepted for this product is Invalid.
 func (v *Verifier) Evaluate(l *License, now time.Time) Status {
-	if v == nil || v.parser == nil {
+	if v == nil || v.config.Keys == nil {
 		return v.invalid(refuse(ErrUnknownKey, "no keys are known: make the verifier with NewVerifier"), now)
 	}
 	s := Status{License: l, At: now, open: v.config.Open}

@@ -10,10 +10,15 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
 
 // lookEvery is how old a look may be on which Has, Limit and Value rely.
 const lookEvery = time.Minute
+
+// noteEvery is how often the time is noted in the folder.
+const noteEvery = time.Hour
 
 // forever is longer than any process runs, and less than half of what a Duration holds.
 const forever = 100 * 365 * 24 * time.Hour
@@ -79,7 +84,7 @@ type parsed struct {
 // OpenStore makes a Store. It reads nothing: a folder or a source that cannot be read shows in the Status, and never keeps
 // an app from starting.
 func OpenStore(c StoreConfig) (*Store, error) {
-	if c.Verifier == nil || c.Verifier.parser == nil {
+	if c.Verifier == nil || c.Verifier.config.Keys == nil {
 		return nil, errors.New("license: StoreConfig.Verifier is missing: make one with NewVerifier")
 	}
 	if i := slices.Index(c.Sources, nil); i >= 0 {
@@ -218,15 +223,18 @@ func (s *Store) judgeNow(v *view) (Status, *held) {
 // observe remembers what the clock says, and about once an hour notes it in the folder. The turn is held.
 func (s *Store) observe(now time.Time, tick time.Duration, proven time.Time) {
 	next := s.remembered().observe(now, proven)
-	if s.config.Dir != "" && (tick >= s.noteDue || tick < s.noteDue-time.Hour) {
-		s.noteDue = tick + time.Hour
+	if s.config.Dir != "" && (tick >= s.noteDue || tick < s.noteDue-noteEvery) {
+		s.noteDue = tick + noteEvery
 		err := s.shelf.noteClock(func(kept memory) memory {
 			if kept != (memory{}) { // other processes have the same clock, and may have seen more of it
 				next = kept.observe(now, proven)
 			}
 			return next
 		})
-		if err != nil {
+		switch {
+		case errors.Is(err, filelock.ErrHeld): // somebody writes there just now
+			s.noteDue = tick + lookEvery
+		case err != nil:
 			s.log.Info("the time was not noted", "error", err)
 		}
 	}

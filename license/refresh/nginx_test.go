@@ -175,44 +175,56 @@ func TestRenewalFromNginx(t *testing.T) {
 	require.NoError(t, err)
 	v, err := license.NewVerifier(license.Config{Issuer: issuerName, Product: "acme-db", Keys: ring})
 	require.NoError(t, err)
-	held := first
-	h := &refresh.HTTP{Hosts: []string{n.host()}, RootCAs: n.ca, Tries: 2, Timeout: 5 * time.Second}
-	ask := func() ([]byte, error) {
-		l, err := v.Parse(held)
-		require.NoError(t, err)
-		return h.Refresh(t.Context(), l.Refresh.URL, held)
-	}
 	overdue := day("2026-04-02")
-	require.Contains(t, strings.Join(v.Status(held, overdue).Warnings, " "), "refresh overdue")
-
-	fresh, err := ask()
+	s, err := license.OpenStore(license.StoreConfig{Verifier: v, Dir: filepath.Join(t.TempDir(), "store"), Now: func() time.Time { return overdue }})
 	require.NoError(t, err)
-	require.Nil(t, fresh, "the vendor has not renewed it yet: 404")
+	status, err := s.Install(t.Context(), first)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(status.Warnings, " "), "refresh overdue")
+	h := &refresh.HTTP{Hosts: []string{n.host()}, RootCAs: n.ca, Tries: 2, Timeout: 5 * time.Second}
+
+	status, err = s.Refresh(t.Context(), h)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), status.License.Seq, "the vendor has not renewed it yet: 404")
 	require.NoError(t, os.MkdirAll(filepath.Join(folder, "renewals"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(folder, "renewals", "x7Kd2v.license"), license.Armor(second), 0o644))
-	fresh, err = ask()
+	file := filepath.Join(folder, "renewals", "x7Kd2v.license")
+	require.NoError(t, os.WriteFile(file, license.Armor(second), 0o644))
+	status, err = s.Refresh(t.Context(), h)
 	require.NoError(t, err)
-	renewed := v.Status(fresh, overdue)
-	require.Equal(t, license.Valid, renewed.State)
-	require.Equal(t, int64(2), renewed.License.Seq)
-	require.Empty(t, renewed.Warnings)
+	require.Equal(t, license.Valid, status.State)
+	require.Equal(t, int64(2), status.License.Seq)
+	require.Empty(t, status.Warnings)
+	require.True(t, s.Has("sso"))
 
-	_, err = h.Refresh(t.Context(), "https://"+n.host()+"/moved", held)
+	// The next one is not there yet, then it is one that somebody else has made, then the server is down.
+	for range 2 {
+		status, err = s.Refresh(t.Context(), h)
+		require.NoError(t, err)
+		require.Equal(t, int64(2), status.License.Seq)
+	}
+	require.NoError(t, os.WriteFile(file, append([]byte("x"), second...), 0o644))
+	_, err = s.Refresh(t.Context(), h)
+	require.ErrorIs(t, err, license.ErrMalformed)
+
+	_, err = h.Refresh(t.Context(), "https://"+n.host()+"/moved", first)
 	var redirect *refresh.RedirectError
 	require.ErrorAs(t, err, &redirect)
-	_, err = h.Refresh(t.Context(), "https://"+n.host()+"/busy", held)
-	var status *refresh.StatusError
-	require.ErrorAs(t, err, &status)
-	require.Equal(t, 503, status.Status)
-	_, err = h.Refresh(t.Context(), "https://"+n.host()+"/renewals/", held)
+	_, err = h.Refresh(t.Context(), "https://"+n.host()+"/busy", first)
+	var busy *refresh.StatusError
+	require.ErrorAs(t, err, &busy)
+	require.Equal(t, 503, busy.Status)
+	_, err = h.Refresh(t.Context(), "https://"+n.host()+"/renewals/", first)
 	require.ErrorIs(t, err, refresh.ErrRefused, "folders are not listed: 403")
 
 	const path = "/renewals/x7Kd2v.license"
-	require.Equal(t, "GET "+path+" 404\nGET "+path+" 200\nGET /moved 302\nGET /busy 503\nGET /busy 503\nGET /renewals/ 403\n", n.log())
+	require.Equal(t, "GET "+path+" 404\n"+strings.Repeat("GET "+path+" 200\n", 4)+"GET /moved 302\nGET /busy 503\nGET /busy 503\nGET /renewals/ 403\n", n.log())
 	n.stop()
-	_, err = ask()
+	status, err = s.Refresh(t.Context(), h)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
-	require.True(t, v.Status(held, overdue).Has("sso"), "the old one holds")
+	require.Equal(t, license.Valid, status.State, "the old one holds")
+	require.True(t, s.Has("sso"))
+	overdue = day("2026-07-15")
+	require.False(t, s.Current().Has("sso"), "to its own end, and the grace after it")
 }
 
 func TestNginxOfSomebodyElse(t *testing.T) {
