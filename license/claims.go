@@ -69,7 +69,6 @@ func (r *reader) license() *License {
 		Plan:     r.text("plan"), Trial: r.boolean("trial"), Env: r.text("env"),
 		Nodes: r.texts("nodes", maxNodes), MaxNodes: r.integer("max_nodes"),
 		Entitlements: r.entitlements("ent"),
-		Request:      r.text("req"),
 		Refresh:      r.refresh("refresh"),
 		Request:      r.text("req"),
 	}
