@@ -48,26 +48,29 @@ var mayImport = map[string][]string{
 	"bench/delta":                    {"channel", "internal/delta", "internal/delta/diff"},
 	"examples/daemon":                {"update"},
 	"examples/embed":                 {"update"},
+	"examples/licensed":              {"license", "license/refresh", "update"},
 	"examples/quickstart":            {},
 	"examples/quickstart/notes":      {"license", "update"},
 }
 
 // mayNotReach forbids packages by import path, however indirect the way.
 var mayNotReach = map[string][]string{
-	"channel":        {"net", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "flag", "testing"},
-	"license":        {"net/http", "github.com/theupdateframework/", "github.com/sigstore/", "flag", "testing"},
-	"internal/delta": {"os/exec", "flag", "testing", module + "/internal/delta/diff"},
-	"internal/trust": {module + "/license", module + "/update", module + "/tufrepo", "flag", "testing"},
-	"update":         {module + "/tufrepo", module + "/internal/delta/diff", module + "/internal/delta/reloc/relocdiff", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
-	"tufrepo":        {module + "/update", module + "/internal/trust", module + "/license", "testing"},
+	"channel": {"net", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "flag", "testing"},
+	"license": {"net/http", "github.com/theupdateframework/", "github.com/sigstore/", "flag", "testing"},
+	// What fetches licences is light as well: no TUF, and nothing of a licence but its bytes.
+	"license/refresh": {module + "/license", module + "/internal/trust", "github.com/theupdateframework/", "flag", "testing"},
+	"internal/delta":  {"os/exec", "flag", "testing", module + "/internal/delta/diff"},
+	"internal/trust":  {module + "/license", module + "/update", module + "/tufrepo", "flag", "testing"},
+	"update":          {module + "/tufrepo", module + "/internal/delta/diff", module + "/internal/delta/reloc/relocdiff", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
+	"tufrepo":         {module + "/update", module + "/internal/trust", module + "/license", "testing"},
 }
 
 // mayNotImport forbids direct imports: net/http brings log with it, but a library of ours does not call it.
 var mayNotImport = map[string][]string{
-	"channel": {"os", "io/fs", "path/filepath", "runtime", "context"}, "license": {"log"}, "internal/trust": {"log"}, "update": {"log"}, "tufrepo": {"log"},
+	"channel": {"os", "io/fs", "path/filepath", "runtime", "context"}, "license": {"log"}, "license/refresh": {"log", "os"}, "internal/trust": {"log"}, "update": {"log"}, "tufrepo": {"log"},
 }
 
-// appModules is what an app links by importing update and license, and nothing else.
+// appModules is what an app links by importing update, license and license/refresh, and nothing else.
 var appModules = []string{
 	"github.com/Masterminds/semver/v3",
 	"github.com/andybalholm/brotli", // the streams of reloc/1
@@ -144,7 +147,7 @@ func TestWeight(t *testing.T) {
 	for _, system := range []string{"linux", "darwin", "windows"} {
 		t.Setenv("GOOS", system)
 		t.Setenv("CGO_ENABLED", "0")
-		for _, p := range list(t, "-deps", "./update", "./license") {
+		for _, p := range list(t, "-deps", "./update", "./license", "./license/refresh") {
 			if p.Module != nil && p.Module.Path != module {
 				require.Contains(t, appModules, p.Module.Path, "an app may not link %s (through %s, on %s)", p.Module.Path, p.ImportPath, system)
 			}

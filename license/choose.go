@@ -151,19 +151,11 @@ func (v *view) next(t time.Time) (first time.Time) {
 	return first
 }
 
-// moments are those at which time changes what a licence is worth, or on which rung of the ladder it stands.
+// moments are those at which a licence starts or ends. The steps before an end can wait for the next look.
 func (l *License) moments() []time.Time {
-	ends := []time.Time{l.Expires, l.lastDay()}
+	out := []time.Time{l.NotBefore.Add(-leeway), l.IssuedAt.Add(-leeway), l.Expires, l.lastDay()}
 	if !l.LicenseExpires.IsZero() {
-		ends = append(ends, l.LicenseExpires)
-	}
-	out := []time.Time{l.NotBefore.Add(-leeway), l.IssuedAt.Add(-leeway)}
-	for _, end := range ends {
-		out = append(out, end)
-		for _, days := range ladder {
-			// The nanosecond because a rung is less than so many days, see EndsWithin.
-			out = append(out, end.Add(-time.Duration(days)*24*time.Hour+1))
-		}
+		out = append(out, l.LicenseExpires)
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 const (
 	tolerance = 24 * time.Hour      // by which a clock may be behind without a word, see the package comment
 	stride    = 7 * 24 * time.Hour  // by which a clock may go forward and be believed at once
+	confirm   = 35 * 24 * time.Hour // within which a clock that leapt has to be there again
 	patience  = 7 * 24 * time.Hour  // after which a clock that stays behind what was seen is believed
 	recent    = 30 * 24 * time.Hour // how old a signed time may be and speak for the clock
 )
@@ -67,7 +68,7 @@ func judgeClock(now time.Time, f floor, m memory) judgement {
 // A memory is what a store remembers of the clock. Times are seconds since 1970, 0 is none.
 //
 // Seen is soft: a clock that was once wrong must not end a licence for ever. It rises by at most a week at a time; a clock
-// further ahead has to be there for a day first (Ahead). A clock that is more than a day behind it, and not proven wrong,
+// further ahead has to be there again, a day to 35 days later (Ahead). A clock that is more than a day behind it, and not proven wrong,
 // is believed after a week (Behind), or at once when there is a signed time that is newer than any when Seen was noted
 // (Proven), and recent by that clock.
 type memory struct {
@@ -94,7 +95,7 @@ func (m memory) observe(now, proven time.Time) memory {
 	switch {
 	case at > max(m.Seen, floor)+seconds(stride):
 		m.Behind = 0
-		if m.Ahead == 0 || at < m.Ahead {
+		if at < m.Ahead || at-m.Ahead > seconds(confirm) {
 			m.Ahead = at
 		}
 		if at-m.Ahead >= seconds(tolerance) {
@@ -117,11 +118,10 @@ func (m memory) observe(now, proven time.Time) memory {
 	return m
 }
 
-// worthWriting reports whether the memory m, as it is kept, is to be replaced by next: an hour is not worth a write.
+// worthWriting reports whether the memory m, as it is kept, is to be replaced by next: less than an hour is not worth a write.
 func (m memory) worthWriting(next memory) bool {
-	late := next.Seen-m.Seen >= seconds(time.Hour) || next.Seen < m.Seen
-	m.Seen = next.Seen
-	return late || m.Ahead != next.Ahead || m.Behind != next.Behind || m.Proven != next.Proven
+	on := next.Seen - m.Seen
+	return on < 0 || on >= seconds(time.Hour) || m.Ahead != next.Ahead || m.Behind != next.Behind || m.Proven != next.Proven
 }
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }

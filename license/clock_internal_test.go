@@ -56,7 +56,12 @@ func TestMemoryFollows(t *testing.T) {
 	}
 	far := at.AddDate(150, 0, 0)
 	require.Equal(t, m, m.observe(far.AddDate(100, 0, 0), time.Time{}), "a year that no licence knows")
-	require.Equal(t, m.seen(), m.observe(far, time.Time{}).seen())
+	m = m.observe(far, time.Time{})
+	require.Equal(t, at, m.seen())
+	// What a wrong clock has begun does not keep a right one, after a long time switched off, from being followed.
+	m = m.observe(at.AddDate(0, 1, 0), time.Time{})
+	m = m.observe(at.AddDate(0, 1, 1), time.Time{})
+	require.Equal(t, at.AddDate(0, 1, 1), m.seen())
 }
 
 func TestParseMemory(t *testing.T) {

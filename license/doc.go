@@ -1,8 +1,8 @@
 // Package license reads, judges and issues licences: signed statements of what a customer has bought.
 //
-// An app makes a [Verifier] from the keys compiled into it and a [Holder] that says where its licence is, and
-// asks for the [Status] whenever it wants to know. Package update asks [Status.AllowUpdate] which releases the
-// licence includes. The vendor makes licences with an [Issuer], usually through the command
+// An app makes a [Verifier] from the keys compiled into it and a [Store] that says where its licence may be, and
+// asks [Store.Has] or [Store.Current] whenever it wants to know. Package update asks [Status.AllowUpdate] which releases
+// the licence includes. The vendor makes licences with an [Issuer], usually through the command
 // `publish license`.
 //
 // Verify is not enforce. This package says who signed what, and what that is worth at a given time; the app
@@ -12,8 +12,8 @@
 // # What it is not
 //
 // No copy protection: whoever controls the machine can patch the app, and a licence can be copied. Binding to
-// nodes makes that visible, not impossible. No server: nothing here uses the network; where a fresh token comes
-// from ([License.Refresh]) is the app's affair. No secret: a licence is signed, not encrypted, so keep personal data out
+// nodes makes that visible, not impossible. No server: nothing here uses the network; a fresh token
+// ([License.Refresh]) is fetched by a [Refresher] that the app chooses. No secret: a licence is signed, not encrypted, so keep personal data out
 // of it. Keep it out of logs as well: who has it can use it.
 //
 // # Trust
@@ -69,6 +69,13 @@
 //
 // Texts have at most 256 bytes.
 //
+// # Machines
+//
+// A licence with nodes holds where [Config.Node] is one of them. [MachineNode] makes that fingerprint of the machine's own
+// id; [NodeOf] of another one, where there is none, as in most containers. A customer without a licence, or with one for
+// another machine, sends the vendor a request ([Store.ActivationRequest]), by mail or on a stick. The vendor reads it
+// ([ReadRequest]), issues a token with its node in nodes and its nonce in req, and sends that back, to be installed.
+//
 // # Three dates
 //
 //   - exp ends the token. A licence that goes on is still [Valid], with a warning that a refresh is overdue,
@@ -85,10 +92,59 @@
 //
 //	Missing       no token, or an empty one
 //	Invalid       Parse refuses it; Status.Err is the *TokenError
+//	Revoked       the list of revocations names it; Status.Reason says how
 //	WrongMachine  it names nodes, and Config.Node is none of them
 //	NotYetValid   now is more than 5 minutes before nbf, or before iat
 //	Expired       exp or lic_exp has passed, and the grace after it, too
 //	Grace         lic_exp has passed
 //	ExpiringSoon  lic_exp is less than 30 days away
 //	Valid         otherwise
+//
+// # The store
+//
+// A [Store] looks at all the tokens that its sources have, and at those that were installed, and one of them counts:
+//
+//   - Candidates are tokens that Parse accepts, that are not revoked, for this machine, and started.
+//   - Of one licence (lid) the highest seq counts, also when its terms are worse: the issuer said it later. A renewal
+//     that starts later leaves the present token in place until then. Of one seq, the later iat, then the higher jti.
+//   - Of several licences one that holds comes before one that has expired, then the later iat, then the higher jti.
+//   - Without a candidate the failure that tells most is shown: Revoked, WrongMachine, NotYetValid, Invalid, Missing.
+//
+// What cannot be read is a sentence in Status.Warnings and hides nothing; what it had when it could be read counts on while
+// the process runs. Only when nothing else is there, it is Invalid.
+//
+// [Store.Install] refuses a token that would not count, now or when it starts: a worse one never replaces a better one.
+// Nothing is copied from the other sources: who removes a file removes the licence.
+//
+// The store's folder has three files. licenses.jwt (mode 0600) has up to eight tokens, one a line: the one that counts,
+// renewals to come, other licences, and tokens that another version of the app may read. clock.json is the memory of time,
+// see below. Both are replaced in one step, under the lock on the file lock. A crash at any moment leaves the old file or
+// the new. Whatever stands in their place, and is no such file, is left out with a warning and replaced at the next
+// installation. It need not be kept from anybody's hands: nothing in it is believed that is not signed.
+//
+// # Clocks
+//
+// A clock is brought up to the newest of these, and licences are judged as of then:
+//
+//   - when the app was built ([StoreConfig.BuildTime]), when any of the tokens at hand that are not revoked was issued,
+//     and what the vendor's repository was last signed at ([Lists.Time]). These are certain.
+//   - the time that this clock has shown before, if it is more than a day behind that.
+//
+// Up to a day nothing is said about it; beyond, a warning asks to set the clock. So a clock set back, or to 1970 by an empty
+// battery, brings no licence back, and none that holds is lost by it. A licence that has not started is [ClockSuspect]
+// instead of NotYetValid while the clock is certainly wrong: more than a day behind what is certain, or before the build.
+//
+// The last of these is soft, since a clock may have been ahead by mistake. It takes over a leap forward of more than a week
+// only once the clock is there again, a day to 35 days later. And when the clock then stays behind it for a week, without being behind what is
+// certain, the clock is believed after all; at once if there is a signed time that was not known then and is within 30 days
+// of the clock, say a licence that the vendor has issued anew. So whoever sets the clock back gains what a week of patience
+// gives him, and an honest customer loses no more than a week. This is a floor, and no police.
+//
+// # Lists
+//
+// With [Store.UseLists], which package update calls, keys and revocations come from the vendor's signed repository. Its key
+// ring adds keys to those that are compiled in and retires known ones; it takes none away, and never retires the last. A
+// retired key still verifies what it signed before. The list of revocations names tokens (jti), the least seq of a licence
+// (lid) that counts, and the time (iat) from which on a key (kid) does not count. A process never goes back to a list with a
+// lower number or an older view, and says so. Without a list everything goes on, with a warning.
 package license

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/fairlead-dev/fairlead/channel"
@@ -32,7 +34,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	holder := license.FromToken(verifier, []byte(goldenToken)) // or license.FromFile(verifier, path)
+	holder := license.FromToken(verifier, []byte(goldenToken)) // or license.FromFile(verifier, path), or a Store
 
 	now := time.Date(2026, 12, 24, 0, 0, 0, 0, time.UTC) // or time.Now()
 	status := holder.Status(context.Background(), now)
@@ -45,6 +47,56 @@ func Example() {
 	// expiring_soon until 2027-01-01
 	// single sign-on: true
 	// nodes: 25
+}
+
+// What an app with an installation of its own does: a folder for what the customer brings, and other places besides.
+func ExampleStore() {
+	keys, _ := license.ParseKeyring(licenseKeys)
+	verifier, _ := license.NewVerifier(license.Config{
+		Issuer: "https://licenses.acme.example", Product: "acme-db", Keys: keys})
+	folder, err := os.MkdirTemp("", "acme")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	clock := time.Date(2026, 12, 24, 0, 0, 0, 0, time.UTC)
+	store, err := license.OpenStore(license.StoreConfig{
+		Verifier: verifier,
+		Dir:      filepath.Join(folder, "license"),
+		Sources:  []license.Source{license.File("/etc/acme-db/acme.license"), license.Env("ACME_DB_LICENSE")},
+		Now:      func() time.Time { return clock }, // an app leaves it out
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(store.Current().State, store.Has("sso"))
+
+	_, err = store.Install(context.Background(), []byte("what the customer has pasted")) // refused, and nothing has changed
+	fmt.Println(errors.Is(err, license.ErrMalformed))
+	status, err := store.Install(context.Background(), license.Armor([]byte(goldenToken)))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(status.State, store.Has("sso"), "ends within", status.EndsWithin(), "days")
+
+	for range 10 { // a week at a time, without a restart
+		clock = clock.AddDate(0, 0, 7)
+		status = store.Current()
+	}
+	fmt.Println(status.State, store.Has("sso"))
+	clock = time.Unix(0, 0) // the battery is empty
+	fmt.Println(store.Current().State, store.Has("sso"))
+	fmt.Println(store.Current().Warnings[0])
+	// Output:
+	// missing false
+	// true
+	// expiring_soon true ends within 14 days
+	// expired false
+	// expired false
+	// this computer's clock says 1970-01-01, but it is at least 2027-03-04, as this computer's clock has already said: licences are judged as of then; set the clock
 }
 
 // Every reason is given, in words that can be sent to the customer.

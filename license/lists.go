@@ -106,10 +106,13 @@ type lists struct {
 
 // verifier returns the one that knows the lists, and whether it is another than the last time.
 func (a *lists) verifier(ctx context.Context, base *Verifier) (v *Verifier, fresh bool) {
-	if a.source == nil {
+	if a.source == nil && a.with == nil {
 		return base, false
 	}
-	published := a.source.Lists(ctx)
+	var published *Lists
+	if a.source != nil {
+		published = a.source.Lists(ctx)
+	}
 	if a.with != nil && published == a.from {
 		return a.with, false
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/fairlead-dev/fairlead/license"
 )
 
-// A place is a file system of its own, in which a process looks for the machine's id.
+// A place is a file system of its own, in which the machine's id is looked for.
 type place struct {
 	Root    string
 	Files   map[string]string // in the place
@@ -31,16 +31,16 @@ type found struct {
 }
 
 const (
-	placeVariable = "FAIRLEAD_TEST_PLACE"
-	hostID        = "0123456789abcdef0123456789abcdef\n"
-	otherID       = "fedcba9876543210fedcba9876543210\n"
+	placesVariable = "FAIRLEAD_TEST_PLACES"
+	hostID         = "0123456789abcdef0123456789abcdef\n"
+	otherID        = "fedcba9876543210fedcba9876543210\n"
 )
 
 // Real mounts, in a mount namespace of its own, and chroot: what a container has.
 func TestMachineIDs(t *testing.T) {
 	host, other := license.NodeOf(product, hostID[:32]), license.NodeOf(product, otherID[:32])
 	const etc, dbus = "/etc/machine-id", "/var/lib/dbus/machine-id"
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		place place
 		node  string
 		words string // of the error, if there is no node
@@ -69,9 +69,16 @@ func TestMachineIDs(t *testing.T) {
 		"handed in, by a link": {place{Links: map[string]string{dbus: "/etc/machine-id"},
 			Files: map[string]string{"/.dockerenv": ""}, Mounted: map[string]string{etc: otherID}}, other, ""},
 		"made at the start": {place{Tmpfs: map[string]string{etc: hostID}}, "", "made anew at each start"},
-	} {
+	}
+	places := map[string]place{}
+	for name, c := range cases {
+		c.place.Root = t.TempDir()
+		places[name] = c.place
+	}
+	answers := look(t, places)
+	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := look(t, c.place)
+			got := answers[name]
 			if c.words == "" {
 				require.Equal(t, found{Node: c.node}, got)
 				return
@@ -84,59 +91,61 @@ func TestMachineIDs(t *testing.T) {
 	}
 }
 
-// look asks a process in that place.
-func look(t *testing.T, p place) (got found) {
+// look asks a process that goes through the places.
+func look(t *testing.T, places map[string]place) (answers map[string]found) {
 	t.Helper()
-	p.Root = t.TempDir()
-	require.NoError(t, os.Chmod(p.Root, 0o755))
-	data, err := json.Marshal(p)
+	data, err := json.Marshal(places)
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestInPlace$")
-	cmd.Env = append(os.Environ(), placeVariable+"="+string(data))
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestInPlaces$")
+	cmd.Env = append(os.Environ(), placesVariable+"="+string(data))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
-	out := filepath.Join(t.TempDir(), "out")
-	cmd.Stdout, err = os.Create(out)
-	require.NoError(t, err)
-	cmd.Stderr = cmd.Stdout
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
 	err = cmd.Run()
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
 		t.Skip("this user may not make a mount namespace")
 	}
-	text, readErr := os.ReadFile(out)
-	require.NoError(t, readErr)
-	require.NoError(t, err, "%s", text)
-	require.NoError(t, json.NewDecoder(bytes.NewReader(text)).Decode(&got), "%s", text)
-	return got
+	require.NoError(t, err, "%s%s", &out, &complaints)
+	require.NoError(t, json.NewDecoder(&out).Decode(&answers))
+	return answers
 }
 
-// TestInPlace is the process in the place.
-func TestInPlace(t *testing.T) {
-	text := os.Getenv(placeVariable)
+// TestInPlaces is the process that goes through the places.
+func TestInPlaces(t *testing.T) {
+	text := os.Getenv(placesVariable)
 	if text == "" {
 		t.Skip("is run by TestMachineIDs")
 	}
-	var p place
-	require.NoError(t, json.Unmarshal([]byte(text), &p))
+	var places map[string]place
+	require.NoError(t, json.Unmarshal([]byte(text), &places))
 	require.NoError(t, syscall.Mount("", "/", "", syscall.MS_PRIVATE|syscall.MS_REC, ""))
-	p.furnish(t)
-	require.NoError(t, syscall.Chroot(p.Root))
-	require.NoError(t, os.Chdir("/"))
-	var answer found
-	node, err := license.MachineNode(product)
-	answer.Node = node
-	var none *license.NodeError
-	if err != nil {
-		require.ErrorAs(t, err, &none)
-		answer.Err, answer.Looked = err.Error(), none.Looked
+	home, err := os.Open("/")
+	require.NoError(t, err)
+	defer func() { _ = home.Close() }()
+	answers := map[string]found{}
+	for name, p := range places {
+		p.furnish(t)
+		require.NoError(t, syscall.Chroot(p.Root))
+		require.NoError(t, os.Chdir("/"))
+		node, err := license.MachineNode(product)
+		answer := found{Node: node}
+		if err != nil {
+			var none *license.NodeError
+			require.ErrorAs(t, err, &none)
+			answer.Err, answer.Looked = err.Error(), none.Looked
+		}
+		answers[name] = answer
+		require.NoError(t, home.Chdir())
+		require.NoError(t, syscall.Chroot("."))
 	}
-	require.NoError(t, json.NewEncoder(os.Stdout).Encode(answer))
+	require.NoError(t, json.NewEncoder(os.Stdout).Encode(answers))
 }
 
 func (p place) furnish(t *testing.T) {

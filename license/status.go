@@ -3,6 +3,7 @@ package license
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -148,6 +149,31 @@ func (l *License) lastDay() time.Time {
 		end = l.LicenseExpires
 	}
 	return end.Add(max(0, min(l.Grace, MaxGrace)))
+}
+
+// String says it in a line, for logs, terminals and support.
+func (s Status) String() string {
+	text := strings.ReplaceAll(s.State.String(), "_", " ")
+	switch {
+	case s.State == Invalid:
+		text += ": " + s.whyInvalid()
+	case s.Reason != "":
+		text += ": " + s.Reason
+	case s.State == NotYetValid && !s.Until.IsZero():
+		text += " before " + day(s.Until)
+	case s.State == Expired && !s.Since.IsZero():
+		text += " since " + day(s.Since)
+	case s.State.holds() && !s.Until.IsZero():
+		text += " until " + day(s.Until)
+	}
+	if l := s.License; l != nil {
+		text += fmt.Sprintf(" (licence %s, number %d", l.LicenseID, l.Seq)
+		if s.Source != "" {
+			text += ", from " + s.Source
+		}
+		text += ")"
+	}
+	return text
 }
 
 // Has reports whether the licence holds now and grants an entitlement, see [License.Has].

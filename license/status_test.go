@@ -1,6 +1,7 @@
 package license_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -239,4 +240,20 @@ func TestUnmadeValues(t *testing.T) {
 	require.ErrorContains(t, err, "Config.Keys is empty")
 	_, err = license.NewVerifier(license.Config{Issuer: issuerName, Product: product, Keys: &license.Keyring{}})
 	require.ErrorContains(t, err, "Config.Keys is empty")
+}
+
+func TestStatusSaysItself(t *testing.T) {
+	l := &license.License{LicenseID: "L-1", Seq: 2}
+	end := time.Date(2027, 12, 31, 23, 59, 59, 0, time.UTC)
+	for want, s := range map[string]license.Status{
+		"missing": {},
+		"expiring soon until 2027-12-31 (licence L-1, number 2, from the file x)": {State: license.ExpiringSoon, License: l, Until: end, Source: "the file x"},
+		"valid (licence L-1, number 2)":                                           {State: license.Valid, License: l},
+		"expired since 2027-12-31 (licence L-1, number 2)":                        {State: license.Expired, License: l, Since: end},
+		"not yet valid before 2027-12-31 (licence L-1, number 2)":                 {State: license.NotYetValid, License: l, Until: end},
+		"revoked: token x was revoked (licence L-1, number 2)":                    {State: license.Revoked, License: l, Reason: "token x was revoked"},
+		"invalid: no keys": {State: license.Invalid, Err: errors.New("license: no keys")},
+	} {
+		require.Equal(t, want, s.String())
+	}
 }

@@ -154,15 +154,20 @@ func (s *Store) Status(ctx context.Context, now time.Time) Status {
 	if !s.made() {
 		return s.Current()
 	}
-	v := s.view.Load()
-	if err := s.take(ctx); err == nil {
-		v = s.look(ctx)
-		s.give()
-	} else if v == nil {
-		v = &view{verifier: s.config.Verifier, faults: []error{fmt.Errorf("license: no licence was looked for: %w", err)}}
-	}
-	status, _ := s.judge(v, now)
+	status, _ := s.judge(s.latest(ctx), now)
 	return status
+}
+
+// latest looks, unless ctx ends first.
+func (s *Store) latest(ctx context.Context) *view {
+	if err := s.take(ctx); err != nil {
+		if v := s.view.Load(); v != nil {
+			return v
+		}
+		return &view{verifier: s.config.Verifier, faults: []error{fmt.Errorf("license: no licence was looked for: %w", err)}}
+	}
+	defer s.give()
+	return s.look(ctx)
 }
 
 // Current is Status by the store's own clock.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -172,7 +170,7 @@ func TestStoreChoiceProperties(t *testing.T) {
 	v := verifier(t)
 	days := func(from, to int) time.Time { return now.AddDate(0, 0, from+r.IntN(to-from)) }
 	seen := map[license.State]int{}
-	for range 150 {
+	for range 100 {
 		var sources []license.Source
 		var all []*license.License
 		for i := range 1 + r.IntN(6) {
@@ -318,16 +316,6 @@ func TestUnreadableSources(t *testing.T) {
 	require.Equal(t, "there are more warnings than these", status.Warnings[15])
 }
 
-type failing struct {
-	license.Source
-	err error
-}
-
-func (f *failing) Load(ctx context.Context) ([]license.Found, error) {
-	found, err := f.Source.Load(ctx)
-	return found, errors.Join(err, f.err)
-}
-
 func TestEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -362,116 +350,6 @@ func TestEndedContext(t *testing.T) {
 type loads func() ([]license.Found, error)
 
 func (l loads) Load(context.Context) ([]license.Found, error) { return l() }
-
-func TestInstall(t *testing.T) {
-	where := filepath.Join(t.TempDir(), "store")
-	c := clockAt(now)
-	s := open(t, dir(where), c.in)
-	refused := func(token []byte, want error, text string) {
-		t.Helper()
-		was := s.Current()
-		before := tree(t, where)
-		status, err := s.Install(t.Context(), token)
-		require.ErrorIs(t, err, want)
-		var typed *license.TokenError
-		require.ErrorAs(t, err, &typed)
-		require.ErrorContains(t, err, text)
-		require.Equal(t, was, status)
-		require.Equal(t, before, tree(t, where), "nothing has changed")
-	}
-	for range 2 { // on nothing, and on a licence
-		refused(nil, license.ErrMalformed, "")
-		refused([]byte("garbage"), license.ErrMalformed, "0 dots")
-		refused(numbered(t, 9, bound), license.ErrWrongMachine, "for other installations")
-		status, err := s.Install(t.Context(), license.Armor(numbered(t, 2)))
-		require.NoError(t, err)
-		requireCounts(t, status, license.Valid, "jti-2")
-	}
-	info, err := os.Stat(filepath.Join(where, "licenses.jwt"))
-	require.NoError(t, err)
-	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
-	before := tree(t, where)
-	_, err = s.Install(t.Context(), numbered(t, 2))
-	require.NoError(t, err, "again")
-	require.Equal(t, before, tree(t, where))
-
-	refused(numbered(t, 1), license.ErrSuperseded, "number 2 of licence lic_42 is in the store "+where+" already, this is number 1")
-	refused(issue(t, lid("Z"), ended), license.ErrNotBetter, "licence lic_42 in the store "+where+" is the one that counts (valid), not this one, Z (expired): remove it first")
-	refused(issue(t, lid("Z"), func(l *license.License) { l.IssuedAt = date("2025-06-01"); l.NotBefore = l.IssuedAt }), license.ErrNotBetter, "remove it first")
-
-	// A renewal that starts later waits beside the present one, and takes its place when its time has come.
-	status, err := s.Install(t.Context(), numbered(t, 4, pending))
-	require.NoError(t, err)
-	requireCounts(t, status, license.Valid, "jti-2")
-	refused(numbered(t, 3, pending), license.ErrSuperseded, "number 4 of licence lic_42")
-	status, err = s.Install(t.Context(), numbered(t, 3))
-	require.NoError(t, err, "in between")
-	requireCounts(t, status, license.Valid, "jti-3")
-	c.set(date("2026-06-01").Add(-5*time.Minute - 1))
-	requireCounts(t, s.Current(), license.Valid, "jti-3")
-	c.set(date("2026-06-01").Add(-5 * time.Minute))
-	requireCounts(t, s.Current(), license.Valid, "jti-4")
-	requireCounts(t, open(t, dir(where), c.in).Current(), license.Valid, "jti-4")
-
-	// A vendor may renew with worse terms, and an expired licence can be installed: it says what it includes.
-	status, err = s.Install(t.Context(), numbered(t, 5, ended))
-	require.NoError(t, err)
-	requireCounts(t, status, license.Expired, "jti-5")
-	kept := strings.Fields(tree(t, where)[filepath.Join(where, "licenses.jwt")])
-	require.Len(t, kept, 1, "numbers that were replaced go")
-}
-
-// Of other licences some are kept: they may count again.
-func TestInstallKeepsOtherLicences(t *testing.T) {
-	s := open(t)
-	for i := range 12 {
-		_, err := s.Install(t.Context(), issue(t, lid(string(rune('A'+i))), func(l *license.License) { l.IssuedAt = issued.AddDate(0, 0, i) }))
-		require.NoError(t, err)
-	}
-	requireCounts(t, s.Current(), license.Valid, "jti-L")
-	_, err := s.Install(t.Context(), issue(t, lid("L"), ended, func(l *license.License) { l.Seq, l.ID = 9, "the end" }))
-	require.NoError(t, err)
-	requireCounts(t, s.Current(), license.Valid, "jti-K")
-	require.Error(t, func() error { _, err := s.Install(t.Context(), issue(t, lid("A"))); return err }())
-}
-
-// Tokens that another version of the app can read stay.
-func TestInstallKeepsWhatOthersRead(t *testing.T) {
-	where := filepath.Join(t.TempDir(), "store")
-	i, err := license.NewIssuer(seedKey(7), "acme-2027", issuerName)
-	require.NoError(t, err)
-	l := terms()
-	l.LicenseID = "later"
-	foreign, err := i.Issue(l)
-	require.NoError(t, err)
-	newer := mint(goodHeader, with("v", 2))
-	require.NoError(t, os.MkdirAll(where, 0o700))
-	file := filepath.Join(where, "licenses.jwt")
-	require.NoError(t, os.WriteFile(file, slices.Concat(foreign, []byte("\nrubbish\n"), newer, []byte("\n\x00\xff"), numbered(t, 1)), 0o644))
-	s := open(t, dir(where))
-	status := s.Current()
-	requireCounts(t, status, license.Invalid, "")
-	require.ErrorIs(t, status.Err, license.ErrUnknownKey)
-	require.Len(t, status.Warnings, 3)
-	_, err = s.Install(t.Context(), numbered(t, 1))
-	require.NoError(t, err)
-	requireCounts(t, s.Current(), license.Valid, "jti-1")
-	data, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, string(slices.Concat(numbered(t, 1), []byte("\n"), foreign, []byte("\n"), newer, []byte("\n"))), string(data))
-}
-
-func TestStoreWithoutFolder(t *testing.T) {
-	s := open(t, dir(""))
-	status, err := s.Install(t.Context(), numbered(t, 1))
-	require.NoError(t, err)
-	requireCounts(t, status, license.Valid, "jti-1")
-	require.Equal(t, "the installed licences", status.Source)
-	require.True(t, s.Has("sso"))
-	require.NoError(t, s.Remove(t.Context()))
-	requireCounts(t, s.Current(), license.Missing, "")
-	require.False(t, s.Has("sso"))
-}
 
 // Has, Limit and Value follow time to the nanosecond, installation at once, and files within a minute.
 func TestHasIsLive(t *testing.T) {
@@ -550,124 +428,6 @@ func TestNoStore(t *testing.T) {
 	_, found := zero.LastCovered("stable", "1.0.0", nil)
 	require.False(t, found)
 	require.False(t, zero.CoversRunning("stable", release()).Allowed)
-}
-
-// What stands in the way of the files of the folder is replaced, and what it led to stays untouched.
-func TestStoreFolderHeals(t *testing.T) {
-	for _, name := range []string{"licenses.jwt", "clock.json", "lock"} {
-		for what, block := range map[string]func(path, outside string) error{
-			"rubbish":      func(path, _ string) error { return os.WriteFile(path, []byte("\x00\xffrubbish\n{"), 0o600) },
-			"far future":   func(path, _ string) error { return os.WriteFile(path, []byte(`{"seen":99999999999}`), 0o600) },
-			"huge":         func(path, _ string) error { return os.WriteFile(path, []byte(strings.Repeat("a\n", 1<<20)), 0o600) },
-			"folder":       func(path, _ string) error { return os.MkdirAll(filepath.Join(path, "sub"), 0o700) },
-			"link":         func(path, outside string) error { return os.Symlink(outside, path) },
-			"hanging link": func(path, outside string) error { return os.Symlink(outside+".none", path) },
-			"hard link":    func(path, outside string) error { return os.Link(outside, path) },
-		} {
-			t.Run(name+"/"+what, func(t *testing.T) {
-				where, outside := t.TempDir(), filepath.Join(t.TempDir(), "outside")
-				require.NoError(t, os.WriteFile(outside, numbered(t, 2), 0o644))
-				path := filepath.Join(where, name)
-				require.NoError(t, block(path, outside))
-				store := func() *license.Store { return open(t, dir(where), from(license.Token("t", numbered(t, 1)))) }
-				s := store()
-				status := s.Current()
-				if name == "licenses.jwt" && what == "hard link" {
-					requireCounts(t, status, license.Valid, "jti-2") // a file like others
-				} else {
-					requireCounts(t, status, license.Valid, "jti-1")
-				}
-				_, err := s.Install(t.Context(), numbered(t, 3))
-				require.NoError(t, err)
-				requireCounts(t, s.Current(), license.Valid, "jti-3")
-				status = store().Current()
-				requireCounts(t, status, license.Valid, "jti-3")
-				require.Empty(t, status.Warnings)
-				data, err := os.ReadFile(outside)
-				require.NoError(t, err)
-				require.Equal(t, string(numbered(t, 2)), string(data))
-				require.NoFileExists(t, outside+".none")
-				if name != "lock" {
-					require.NoError(t, s.Remove(t.Context()))
-				}
-			})
-		}
-	}
-}
-
-// What a killed writer leaves goes with the next one.
-func TestStoreSweeps(t *testing.T) {
-	where := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(where, ".tmp-xyz"), nil, 0o600))
-	_, err := open(t, dir(where)).Install(t.Context(), numbered(t, 1))
-	require.NoError(t, err)
-	require.ElementsMatch(t, []string{where, filepath.Join(where, "lock"), filepath.Join(where, "licenses.jwt"), filepath.Join(where, "clock.json")},
-		slices.Collect(maps.Keys(tree(t, where))))
-}
-
-type refresher func(ctx context.Context, url string, token []byte) ([]byte, error)
-
-func (r refresher) Refresh(ctx context.Context, url string, token []byte) ([]byte, error) {
-	return r(ctx, url, token)
-}
-
-func TestRefresh(t *testing.T) {
-	c := clockAt(date("2026-12-01").Add(-1))
-	where := filepath.Join(t.TempDir(), "store")
-	s := open(t, c.in, dir(where), from(license.Token("t", license.Armor(numbered(t, 1)))))
-	asked, answer, failure := 0, []byte(nil), error(nil)
-	ask := refresher(func(_ context.Context, url string, token []byte) ([]byte, error) {
-		asked++
-		require.Equal(t, issuerName+"/v1/refresh", url)
-		require.NotContains(t, string(token), "BEGIN")
-		return answer, failure
-	})
-	expect := func(times int, id string, want error) {
-		t.Helper()
-		status, err := s.Refresh(t.Context(), ask)
-		require.ErrorIs(t, err, want)
-		requireCounts(t, status, license.Valid, id)
-		require.Equal(t, times, asked)
-	}
-	expect(0, "jti-1", nil)
-	c.add(1)
-	longer := func(l *license.License) { l.Expires, l.LicenseExpires = date("2028-01-01"), date("2028-01-01") }
-	expiring := func(times int, want error) {
-		t.Helper()
-		status, err := s.Refresh(t.Context(), ask)
-		require.ErrorIs(t, err, want)
-		requireCounts(t, status, license.Valid, "jti-1")
-		require.Equal(t, times, asked)
-	}
-	expiring(1, nil)
-	answer = numbered(t, 1)
-	expiring(2, nil)
-	answer, failure = nil, context.DeadlineExceeded
-	expiring(3, context.DeadlineExceeded)
-	answer, failure = []byte("<html>"), nil
-	expiring(4, license.ErrMalformed)
-	answer = issue(t, lid("foreign"), longer)
-	expiring(5, license.ErrOtherLicense)
-	answer = numbered(t, 2, longer)
-	expect(6, "jti-2", nil)
-	require.Contains(t, s.Current().Source, where)
-	answer = numbered(t, 1)
-	expect(7, "jti-2", nil)
-
-	// Nobody is asked when there is no hint, and somebody at any time for a revoked licence.
-	s = open(t, from(license.Token("t", numbered(t, 1, func(l *license.License) { l.Refresh = nil }))))
-	_, err := s.Refresh(t.Context(), ask)
-	require.NoError(t, err)
-	require.Equal(t, 7, asked)
-	_, err = open(t).Refresh(t.Context(), ask)
-	require.NoError(t, err)
-	s = open(t, from(license.Token("t", numbered(t, 1))))
-	s.UseLists(&listSource{&license.Lists{Revocations: &license.Revocations{Number: 1, Tokens: []string{"jti-1"}}}})
-	requireCounts(t, s.Current(), license.Revoked, "jti-1")
-	answer = numbered(t, 2)
-	status, err := s.Refresh(t.Context(), ask)
-	require.NoError(t, err)
-	requireCounts(t, status, license.Valid, "jti-2")
 }
 
 func TestStoreConcurrently(t *testing.T) {

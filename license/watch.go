@@ -9,7 +9,7 @@ import (
 // token counts, where that was found, or the rung of the ladder of notices (see [Status.EndsWithin]). Only the latest is
 // kept for a receiver who is slow. The channel is closed soon after ctx has ended, and nothing goes on behind it.
 //
-// What this process installs, and what time itself changes, shows at once; what changes in the sources, within a minute.
+// What this process installs, and what starts or ends, shows at once; everything else within a minute.
 func (s *Store) Watch(ctx context.Context) <-chan Status {
 	out := make(chan Status, 1)
 	wake := make(chan struct{}, 1)

@@ -339,7 +339,7 @@ func TestNothingGoesOn(t *testing.T) {
 	defer func() { _ = silent.Close() }()
 	before := runtime.NumGoroutine()
 	h := &refresh.HTTP{Hosts: []string{silent.Addr().String()}, Timeout: 100 * time.Millisecond}
-	refused(t, h, "https://"+silent.Addr().String(), "no answer in time")
+	_ = refused(t, h, "https://"+silent.Addr().String(), "no answer in time")
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, time.Second, 10*time.Millisecond) // its own
 }
 
@@ -372,7 +372,7 @@ func TestBrokenServers(t *testing.T) {
 	} {
 		host, asked := raw(answer)
 		h := i.client(func(h *refresh.HTTP) { h.Hosts, h.Tries = []string{host}, 2 })
-		refused(t, h, "https://"+host, words)
+		_ = refused(t, h, "https://"+host, words)
 		require.Equal(t, int32(2), asked.Load(), words)
 	}
 }
@@ -496,7 +496,7 @@ func TestWrongCertificates(t *testing.T) {
 	defer old.Close()
 	began = time.Now()
 	defer func() { require.Less(t, time.Since(began), time.Second, "not tried again") }()
-	refused(t, i.client(func(h *refresh.HTTP) { h.Hosts = []string{strings.TrimPrefix(old.URL, "https://")} }), old.URL, "protocol version")
+	_ = refused(t, i.client(func(h *refresh.HTTP) { h.Hosts = []string{strings.TrimPrefix(old.URL, "https://")} }), old.URL, "protocol version")
 }
 
 // A tunnel is a proxy that knows the way to one server only.
@@ -572,7 +572,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	address := "https://licenses.invalid/x"
 	h := &refresh.HTTP{Hosts: []string{"licenses.invalid"}, Timeout: time.Second, Tries: 1}
 	before := p.asked.Load()
-	refused(t, h, address, "licenses.invalid")
+	_ = refused(t, h, address, "licenses.invalid")
 	require.Equal(t, before, p.asked.Load(), "nobody asked for the proxy")
 	h.Proxy = refresh.Environment
 	var refusedBy *refresh.ProxyError
