@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/license"
 	"github.com/fairlead-dev/fairlead/tufrepo"
@@ -209,8 +210,8 @@ issuing it again with the same --id and a higher --seq.`,
     --subject customer-17 --id L-1001 --until 2027-12-31 --channels stable,beta --entitlement pro --entitlement seats=25`,
 	}
 	f, l := cmd.Flags(), &o.license
-	f.StringVar(&o.key, "key", "", "the issuer's private key file")
-	f.StringVar(&o.keyID, "key-id", "", "the id under which apps know the key (default: the file's name without .pem)")
+	f.StringVar(&o.key, "key", "", "the issuer's private key: a file, or a URI such as awskms:///alias/acme-2026")
+	f.StringVar(&o.keyID, "key-id", "", "the id under which apps know the key (default: the file's name without its ending)")
 	f.StringVar(&o.issuer, "issuer", "", "the issuer's name, as apps compare it")
 	f.StringSliceVar(&l.Audience, "product", nil, "a product that it is for (repeatable)")
 	f.StringVar(&l.Subject, "subject", "", "the customer: an id, no e-mail address")
@@ -247,12 +248,14 @@ func (a *app) issue(ctx context.Context, o issueOptions) (result, error) {
 			return nil, failf(exitFailed, "exists", "name another file with --out; a licence is not overwritten", "%s exists", o.out)
 		}
 	}
+	if o.keyID == "" {
+		if o.keyID, err = issuerKeyID(o.key); err != nil {
+			return nil, err
+		}
+	}
 	key, err := a.loadIssuerKey(ctx, o.key)
 	if err != nil {
 		return nil, err
-	}
-	if o.keyID == "" {
-		o.keyID = strings.TrimSuffix(filepath.Base(o.key), ".pem")
 	}
 	if err := a.checkIssuerKey(ctx, o.key, key.Public()); err != nil {
 		return nil, err
@@ -303,12 +306,26 @@ func (o *issueOptions) dates(l *license.License) (err error) {
 	return nil
 }
 
-// loadIssuerKey loads a private key, with package tufrepo's checks of the file.
-func (a *app) loadIssuerKey(ctx context.Context, path string) (crypto.Signer, error) {
-	if kind, err := pemKind(path); err == nil && !strings.HasSuffix(kind, "PRIVATE KEY") {
-		return nil, failf(exitKeys, "key_file", "issue with the .pem file that `publish license keys new` wrote", "%s is no private key", path)
+// issuerKeyID is the id of the key that --key names, unless --key-id says otherwise.
+func issuerKeyID(key string) (string, error) {
+	if keyuri.Is(key) {
+		return "", usagef("give the id under which apps know the key", "--key %s needs --key-id", keyuri.Display(key))
 	}
-	signer, err := tufrepo.LoadKeyFile(path, a.passphrase(ctx))
+	return filepath.Base(keyName(key)), nil
+}
+
+// loadIssuerKey loads a private key from a file, with package tufrepo's checks of it, or from where a URI says.
+func (a *app) loadIssuerKey(ctx context.Context, path string) (crypto.Signer, error) {
+	k, err := keyAt(path)
+	if err != nil {
+		return nil, err
+	}
+	if k.uri == "" {
+		if kind, err := pemKind(path); err == nil && !strings.HasSuffix(kind, "PRIVATE KEY") {
+			return nil, failf(exitKeys, "key_file", "issue with the .pem file that `publish license keys new` wrote", "%s is no private key", path)
+		}
+	}
+	signer, err := a.load(ctx, k)
 	if err != nil {
 		return nil, err
 	}
