@@ -29,7 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"publish": main})
+	testscript.Main(m, map[string]func(){"publish": main, "sigstore-kms-test": testPlugin})
 }
 
 // noExitSleep is for the environment of commands: with the race detector each would sleep for a second before it exits.
@@ -43,6 +43,8 @@ const noExitSleep = "atexit_sleep_ms=0"
 //	tree save|same DIR         note the content and mode of every file below DIR, or hold it against what was noted
 //	tree copy DIR TO           copy DIR
 //	tamper FILE                change one byte in the middle
+//	mint KIND FILE             make a private key: ed25519, ecdsa-p256, ecdsa-p384, rsa; cosign-ed25519, … as cosign writes it
+//	env-file NAME FILE         the variable NAME gets what FILE holds
 //	json PATH VALUE            the last stdout is one JSON value, and what stands at PATH (a.0.b) is VALUE
 //	examples DIR VERB…         run every example of publish VERB --help, each in a copy of DIR
 //	request FILE NODE [LID SEQ]  write the activation request of an installation of notes, which holds that licence
@@ -58,6 +60,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"fails": fails, "pack": pack, "tree": tree, "tamper": tamper, "json": jsonAt, "request": request, "examples": examples,
+			"mint": mint, "env-file": fileInEnv,
 		},
 	})
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
 
@@ -29,6 +30,9 @@ type System struct {
 	Passphrase     string    // of the key files; "": none is given
 	Now            string    // RFC 3339: the time to work at, for rehearsals; "": now
 	By             string    // who runs it, for the log of licences; "": unknown
+
+	Getenv    func(name string) string   // for keys named env://NAME; nil: there are none
+	Providers map[string]keyuri.Provider // key services by the scheme of their URIs
 }
 
 // Run runs the command with args, the program's name not among them, and returns its exit code. When ctx ends,

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-dev/fairlead/cmd/publish/internal/issuelog"
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/license"
 	"github.com/fairlead-dev/fairlead/tufrepo"
@@ -278,20 +279,31 @@ func (w *standing) checkIssuerKey(name string, public crypto.PublicKey) error {
 	return nil
 }
 
-// loadIssuerKey loads a private key, with package tufrepo's checks of the file.
+// loadIssuerKey loads a private key from a file, with package tufrepo's checks of it, or from where a URI says.
 func (a *app) loadIssuerKey(ctx context.Context, path string) (crypto.Signer, error) {
-	if kind, err := pemKind(path); err == nil && !strings.HasSuffix(kind, "PRIVATE KEY") {
-		return nil, failf(exitKeys, "key_file", "issue with the .pem file that `publish license keys new` wrote", "%s is no private key", path)
+	k, err := keyAt(path)
+	if err != nil {
+		return nil, err
 	}
-	signer, err := tufrepo.LoadKeyFile(path, a.passphrase(ctx))
+	if k.uri == "" {
+		if kind, err := pemKind(path); err == nil && !strings.HasSuffix(kind, "PRIVATE KEY") {
+			return nil, failf(exitKeys, "key_file", "issue with the .pem file that `publish license keys new` wrote", "%s is no private key", path)
+		}
+	}
+	signer, err := a.load(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	return signer.Key(), nil
 }
 
-// issuerKeyID is the id of the key that --key names, unless --key-id says otherwise.
-func issuerKeyID(key string) string { return strings.TrimSuffix(filepath.Base(key), ".pem") }
+// issuerKeyID is the id of the key that --key names, unless --key-id says otherwise; "": a URI does not say.
+func issuerKeyID(key string) string {
+	if keyuri.Is(key) {
+		return ""
+	}
+	return filepath.Base(keyName(key))
+}
 
 // writeNew writes a file that must not be there yet.
 func writeNew(path string, data []byte) error {

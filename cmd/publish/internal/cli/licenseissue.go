@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-dev/fairlead/cmd/publish/internal/issuelog"
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/license"
 )
 
@@ -175,6 +176,9 @@ func checkNumber(log *issuelog.Log, l *license.License, action string) error {
 
 // issuer loads the key, and refuses one that apps would not take. It fills in l what Issue otherwise does.
 func (a *app) issuer(ctx context.Context, w *standing, t *terms, l *license.License) (*license.Issuer, error) {
+	if t.id() == "" {
+		return nil, usagef("give the id under which apps know the key", "--key %s needs --key-id", keyuri.Display(t.key))
+	}
 	key, err := a.loadIssuerKey(ctx, t.key)
 	if err != nil {
 		return nil, err

@@ -53,8 +53,8 @@ const defaultGrace = "14d"
 func (t *terms) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	t.flags = f
-	f.StringVar(&t.key, "key", "", "the issuer's private key file")
-	f.StringVar(&t.keyID, "key-id", "", "the id under which apps know the key (default: the file's name without .pem)")
+	f.StringVar(&t.key, "key", "", "the issuer's private key: a file, or a URI such as awskms:///alias/acme-2026")
+	f.StringVar(&t.keyID, "key-id", "", "the id under which apps know the key (default: the file's name without its ending)")
 	f.StringVar(&t.issuer, "issuer", "", "the issuer's name, as apps compare it")
 	f.StringSliceVar(&t.products, "product", nil, "a product that it is for (repeatable)")
 	f.StringVar(&t.until, "until", "", "the end of the licence, or never")

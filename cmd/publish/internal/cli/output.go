@@ -359,7 +359,10 @@ func (l *keyList) text(p *page) {
 		}
 		p.row("id", k.ID)
 		p.row("algorithm", k.Algorithm)
-		if k.Private != "" {
+		switch {
+		case k.URI != "":
+			p.row("private", strings.TrimSpace(k.URI+"  "+k.Private))
+		case k.Private != "":
 			p.row("private", k.Private+map[bool]string{true: " (encrypted)", false: " (NOT ENCRYPTED)"}[k.Encrypted])
 		}
 		p.row("roles", strings.Join(k.Roles, ", "))
