@@ -41,8 +41,11 @@ var mayImport = map[string][]string{
 	"internal/webclient":             {},
 	"update/installertest":           {"channel", "update"},
 	"tufrepo":                        {"channel", "internal/archive", "internal/delta/diff", "internal/disk", "internal/filelock"},
-	"cmd/publish":                    {"cmd/publish/internal/cli"},
-	"cmd/publish/internal/cli":       {"channel", "license", "tufrepo", "internal/disk", "cmd/publish/internal/static"},
+	"cmd/publish":                    {"cmd/publish/internal/cli", "cmd/publish/internal/kms"},
+	"cmd/publish/internal/cli":       {"channel", "license", "tufrepo", "internal/disk", "cmd/publish/internal/issuelog", "cmd/publish/internal/keyuri", "cmd/publish/internal/static"},
+	"cmd/publish/internal/keyuri":    {"tufrepo"},
+	"cmd/publish/internal/kms":       {"cmd/publish/internal/keyuri"},
+	"cmd/publish/internal/issuelog":  {"internal/disk", "internal/filelock"},
 	"cmd/publish/internal/static":    {},
 	"bench/delta":                    {"channel", "internal/delta", "internal/delta/diff"},
 	"examples/daemon":                {"update"},
@@ -138,6 +141,41 @@ func TestImportDrawing(t *testing.T) {
 				return dep == forbidden || (strings.HasSuffix(forbidden, "/") && strings.HasPrefix(dep, forbidden))
 			})
 			require.Negative(t, i, "%s may not reach %s", name, forbidden)
+		}
+	}
+}
+
+// keyServices are what sigstore's providers of key services bring: some 70 modules, and 18 MB of a program.
+var keyServices = []string{
+	"github.com/sigstore/sigstore/pkg/signature/kms/aws", "github.com/sigstore/sigstore/pkg/signature/kms/azure",
+	"github.com/sigstore/sigstore/pkg/signature/kms/gcp", "github.com/sigstore/sigstore/pkg/signature/kms/hashivault",
+}
+
+// TestKeyServices has the providers in the command alone, and in what reaches an app not even a package of theirs.
+func TestKeyServices(t *testing.T) {
+	linked := map[string]bool{}
+	for _, p := range list(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		for _, service := range keyServices {
+			linked[name] = linked[name] || slices.Contains(p.Deps, service)
+		}
+		if !slices.Contains([]string{"channel", "license", "tufrepo", "update"}, name) && !strings.HasPrefix(name, "internal/") {
+			continue
+		}
+		for _, dep := range p.Deps {
+			for _, sdk := range []string{"github.com/sigstore/sigstore/pkg/signature/kms", "github.com/aws/", "github.com/Azure/", "cloud.google.com/",
+				"github.com/hashicorp/", "google.golang.org/grpc", "google.golang.org/api/"} {
+				require.False(t, strings.HasPrefix(dep, sdk), "%s may not reach %s", name, dep)
+			}
+		}
+	}
+	require.Len(t, linked, len(mayImport))
+	for name, is := range linked {
+		require.Equal(t, name == "cmd/publish" || name == "cmd/publish/internal/kms", is, "%s: key services", name)
+	}
+	for _, p := range list(t, "-tags", "nokms", "./cmd/publish") {
+		for _, service := range keyServices {
+			require.NotContains(t, p.Deps, service, "a build without key services")
 		}
 	}
 }

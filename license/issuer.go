@@ -3,6 +3,7 @@ package license
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/asn1"
@@ -39,9 +40,22 @@ func NewIssuer(signer crypto.Signer, keyID, issuer string) (*Issuer, error) {
 	return &Issuer{signer, keyID, issuer, ring}, nil
 }
 
+// A SigningError says that the issuer's key gave no usable signature: it could not sign, or it signed something else
+// than what was asked, as some keys in an HSM or a KMS do.
+type SigningError struct {
+	KeyID string // the issuer's name of the key, kid
+	Err   error
+}
+
+func (e *SigningError) Error() string {
+	return fmt.Sprintf("license: signing with key %q: %v", e.KeyID, e.Err)
+}
+
+func (e *SigningError) Unwrap() error { return e.Err }
+
 // Issue signs what l says. l.Issuer and l.KeyID may be left empty; if set, they must be this issuer's. The token
 // is read back as an app would before it is returned, so that what Parse refuses is not issued: the error is
-// then a [*TokenError].
+// then a [*TokenError]. A signature that does not verify is a [*SigningError].
 //
 // Beyond that, Issue refuses what Parse puts up with: an end before the start, and a Grace above [MaxGrace].
 func (i *Issuer) Issue(l License) ([]byte, error) {
@@ -59,7 +73,7 @@ func (i *Issuer) Issue(l License) ([]byte, error) {
 	text := encodeSegment(head) + "." + encodeSegment(payload)
 	signature, err := i.sign([]byte(text))
 	if err != nil {
-		return nil, fmt.Errorf("license: signing with key %q: %w", i.keyID, err)
+		return nil, &SigningError{i.keyID, err}
 	}
 	token := []byte(text + "." + encodeSegment(signature))
 	v, err := NewVerifier(Config{Issuer: i.issuer, Product: l.Audience[0], Keys: i.ring})
@@ -114,25 +128,38 @@ func (i *Issuer) prepare(l *License) error {
 
 func (i *Issuer) algorithm() string { return algorithm(i.ring.keys[0].Public) }
 
-// sign makes a JWS signature (RFC 7518 section 3.4, RFC 8037 section 3.1). golang-jwt would take a crypto.Signer
-// for Ed25519 only, and a KMS offers nothing else.
+// sign makes a JWS signature (RFC 7518 section 3.4, RFC 8037 section 3.1), and checks it at once: Parse would only say
+// that the token is not genuine. golang-jwt would take a crypto.Signer for Ed25519 only, and a KMS offers nothing else.
 func (i *Issuer) sign(text []byte) ([]byte, error) {
-	public, ok := i.ring.keys[0].Public.(*ecdsa.PublicKey)
-	if !ok {
-		return i.signer.Sign(rand.Reader, text, crypto.Hash(0))
+	switch public := i.ring.keys[0].Public.(type) {
+	case *ecdsa.PublicKey:
+		digest := sha256.Sum256(text)
+		der, err := i.signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+		if err != nil {
+			return nil, err
+		}
+		if !ecdsa.VerifyASN1(public, digest[:], der) {
+			return nil, errors.New("the signature it made does not verify with its public key; check that the key signs SHA-256 digests and answers in ASN.1")
+		}
+		return joseSignature(der)
+	case ed25519.PublicKey:
+		sig, err := i.signer.Sign(rand.Reader, text, crypto.Hash(0))
+		if err != nil {
+			return nil, err
+		}
+		if !ed25519.Verify(public, text, sig) {
+			return nil, errors.New("the signature it made does not verify with its public key; check that the key signs whole messages, not digests of them")
+		}
+		return sig, nil
 	}
-	digest := sha256.Sum256(text)
-	der, err := i.signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-	if err != nil {
-		return nil, err
-	}
+	return nil, errors.New("the key is neither Ed25519 nor ECDSA P-256") // NewKeyring takes no other
+}
+
+// joseSignature turns an ECDSA signature that verified into the form that JWS has: two numbers of 32 bytes.
+func joseSignature(der []byte) ([]byte, error) {
 	var sig struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(der, &sig); err != nil || len(rest) > 0 {
-		return nil, errors.New("the signer gave something else than an ASN.1 ECDSA signature")
-	}
-	order := public.Params().N
-	if sig.R.Sign() <= 0 || sig.S.Sign() <= 0 || sig.R.Cmp(order) >= 0 || sig.S.Cmp(order) >= 0 {
-		return nil, errors.New("the signer gave an ECDSA signature out of range")
+	if _, err := asn1.Unmarshal(der, &sig); err != nil {
+		return nil, err
 	}
 	out := make([]byte, 64)
 	sig.R.FillBytes(out[:32])

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -177,25 +178,32 @@ func (s oddSigner) Sign(_ io.Reader, data []byte, opts crypto.SignerOpts) ([]byt
 
 func TestOddSigners(t *testing.T) {
 	down := errors.New("kms is down")
+	answers := func(sig []byte, err error) func([]byte, crypto.SignerOpts) ([]byte, error) {
+		return func([]byte, crypto.SignerOpts) ([]byte, error) { return sig, err }
+	}
 	for name, c := range map[string]struct {
 		signer crypto.Signer
-		want   error
 		words  string
 	}{
 		"other Ed25519 key": {oddSigner{seedKey(1), func(d []byte, o crypto.SignerOpts) ([]byte, error) { return seedKey(2).Sign(nil, d, o) }},
-			license.ErrBadSignature, "does not fit"},
+			"does not verify with its public key"},
 		"other EC key": {oddSigner{ecKey(t, 1), func(d []byte, o crypto.SignerOpts) ([]byte, error) { return ecKey(t, 2).Sign(rand.Reader, d, o) }},
-			license.ErrBadSignature, "does not fit"},
-		"failing":    {oddSigner{seedKey(1), func([]byte, crypto.SignerOpts) ([]byte, error) { return nil, down }}, down, "kms is down"},
-		"failing EC": {oddSigner{ecKey(t, 1), func([]byte, crypto.SignerOpts) ([]byte, error) { return nil, down }}, down, "kms is down"},
-		"nothing":    {oddSigner{seedKey(1), func([]byte, crypto.SignerOpts) ([]byte, error) { return nil, nil }}, license.ErrMalformed, "signature is empty"},
-		"no ASN.1":   {oddSigner{ecKey(t, 1), func([]byte, crypto.SignerOpts) ([]byte, error) { return make([]byte, 64), nil }}, nil, "ASN.1"},
-		"zero": {oddSigner{ecKey(t, 1), func([]byte, crypto.SignerOpts) ([]byte, error) {
-			return []byte{0x30, 6, 2, 1, 0, 2, 1, 0}, nil
-		}}, nil, "out of range"},
-		"huge": {oddSigner{ecKey(t, 1), func([]byte, crypto.SignerOpts) ([]byte, error) {
-			return append(append([]byte{0x30, 46, 2, 41}, bytes.Repeat([]byte{1}, 41)...), 2, 1, 1), nil
-		}}, nil, "out of range"},
+			"does not verify with its public key"},
+		"digest of it": {oddSigner{seedKey(1), func(d []byte, o crypto.SignerOpts) ([]byte, error) {
+			digest := sha256.Sum256(d)
+			return seedKey(1).Sign(nil, digest[:], o)
+		}}, "signs whole messages, not digests of them"},
+		"JOSE's form": {oddSigner{ecKey(t, 1), func(d []byte, o crypto.SignerOpts) ([]byte, error) {
+			der, err := ecKey(t, 1).Sign(rand.Reader, d, o)
+			return der[4:], err
+		}}, "answers in ASN.1"},
+		"failing":    {oddSigner{seedKey(1), answers(nil, down)}, "kms is down"},
+		"failing EC": {oddSigner{ecKey(t, 1), answers(nil, down)}, "kms is down"},
+		"nothing":    {oddSigner{seedKey(1), answers(nil, nil)}, "does not verify"},
+		"no ASN.1":   {oddSigner{ecKey(t, 1), answers(make([]byte, 64), nil)}, "does not verify"},
+		"zero":       {oddSigner{ecKey(t, 1), answers([]byte{0x30, 6, 2, 1, 0, 2, 1, 0}, nil)}, "does not verify"},
+		"huge": {oddSigner{ecKey(t, 1), answers(append(append([]byte{0x30, 46, 2, 41}, bytes.Repeat([]byte{1}, 41)...), 2, 1, 1), nil)},
+			"does not verify"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i, err := license.NewIssuer(c.signer, "acme-x", issuerName)
@@ -203,9 +211,10 @@ func TestOddSigners(t *testing.T) {
 			token, err := i.Issue(terms())
 			require.Nil(t, token)
 			require.ErrorContains(t, err, c.words)
-			if c.want != nil {
-				require.ErrorIs(t, err, c.want)
-			}
+			var signing *license.SigningError
+			require.ErrorAs(t, err, &signing)
+			require.Equal(t, "acme-x", signing.KeyID)
+			require.Equal(t, c.words == "kms is down", errors.Is(err, down))
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -54,6 +55,7 @@ func TestKeyFile(t *testing.T) {
 			block, rest := pem.Decode(data)
 			require.Equal(t, "ENCRYPTED PRIVATE KEY", block.Type)
 			require.Empty(t, rest)
+			require.Equal(t, 1<<14, scryptCost(t, block.Bytes), "OpenSSL 3 refuses more")
 
 			if openssl, err := exec.LookPath("openssl"); err == nil {
 				public, err := exec.Command(openssl, "pkey", "-in", path, "-passin", "pass:correct horse", "-pubout").Output()
@@ -118,20 +120,90 @@ func TestKeyFileRefused(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// scryptCost reads N out of an encrypted PKCS#8 key (RFC 5958 section 3, RFC 8018 appendix A.4, RFC 7914 section 7).
+func scryptCost(t *testing.T, der []byte) int {
+	t.Helper()
+	type algorithm struct {
+		ID         asn1.ObjectIdentifier
+		Parameters asn1.RawValue
+	}
+	var key struct {
+		Encryption algorithm
+		Data       []byte
+	}
+	var scheme struct{ KDF, Cipher algorithm }
+	var scrypt struct {
+		Salt    []byte
+		N, R, P int
+	}
+	for _, step := range []struct {
+		der  func() []byte
+		into any
+	}{
+		{func() []byte { return der }, &key},
+		{func() []byte { return key.Encryption.Parameters.FullBytes }, &scheme},
+		{func() []byte { return scheme.KDF.Parameters.FullBytes }, &scrypt},
+	} {
+		_, err := asn1.Unmarshal(step.der(), step.into)
+		require.NoError(t, err)
+	}
+	require.Equal(t, "1.3.6.1.4.1.11591.4.11", scheme.KDF.ID.String(), "scrypt")
+	require.Equal(t, "2.16.840.1.101.3.4.1.42", scheme.Cipher.ID.String(), "AES-256-CBC")
+	return scrypt.N
+}
+
 func TestCosignKeyFile(t *testing.T) {
-	key, err := GenerateKey("ecdsa-p256")
-	require.NoError(t, err)
-	der, err := cryptoutils.MarshalPrivateKeyToEncryptedDER(key, cryptoutils.StaticPasswordFunc([]byte("secret")))
-	require.NoError(t, err)
-	path := filepath.Join(t.TempDir(), "cosign.key")
-	require.NoError(t, os.WriteFile(path, cryptoutils.PEMEncode("ENCRYPTED SIGSTORE PRIVATE KEY", der), 0o600))
-	s, err := LoadKeyFile(path, passphrase("secret"))
+	for label, algorithm := range map[string]string{"ENCRYPTED SIGSTORE PRIVATE KEY": "ecdsa-p256", "ENCRYPTED COSIGN PRIVATE KEY": "ed25519"} {
+		key, err := GenerateKey(algorithm)
+		require.NoError(t, err)
+		der, err := cryptoutils.MarshalPrivateKeyToEncryptedDER(key, cryptoutils.StaticPasswordFunc([]byte("secret")))
+		require.NoError(t, err)
+		path := filepath.Join(t.TempDir(), "cosign.key")
+		require.NoError(t, os.WriteFile(path, cryptoutils.PEMEncode(cryptoutils.PEMType(label), der), 0o600))
+		s, err := LoadKeyFile(path, passphrase("secret"))
+		require.NoError(t, err)
+		want, err := NewSigner(key)
+		require.NoError(t, err)
+		require.Equal(t, want.ID(), s.ID())
+		if algorithm == "ed25519" { // a second, each time, is how slow it is meant to be
+			_, err = LoadKeyFile(path, passphrase("wrong"))
+			require.ErrorIs(t, err, ErrWrongPassphrase)
+		}
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	key, err := GenerateKey("")
 	require.NoError(t, err)
 	want, err := NewSigner(key)
 	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "key.pem")
+	require.NoError(t, WriteKeyFile(path, key, []byte("secret")))
+	block, err := os.ReadFile(path)
+	require.NoError(t, err)
+	s, err := ParseKey(block, passphrase("secret"))
+	require.NoError(t, err)
 	require.Equal(t, want.ID(), s.ID())
-	_, err = LoadKeyFile(path, passphrase("wrong"))
+	_, err = ParseKey(block, passphrase("hunter2"))
 	require.ErrorIs(t, err, ErrWrongPassphrase)
+	_, err = ParseKey(block, nil)
+	require.ErrorContains(t, err, "no passphrase is at hand")
+
+	for _, bad := range [][]byte{nil, []byte("hunter2"), []byte("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"),
+		cryptoutils.PEMEncode("PRIVATE KEY", []byte("hunter2")), cryptoutils.PEMEncode("EC PRIVATE KEY", []byte("hunter2")),
+		cryptoutils.PEMEncode("PUBLIC KEY", []byte("hunter2")), append(block, make([]byte, maxKeyFile)...)} {
+		_, err := ParseKey(bad, passphrase("secret"))
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(rsaKey)
+	require.NoError(t, err)
+	_, err = ParseKey(cryptoutils.PEMEncode("PRIVATE KEY", der), nil)
+	var wrong *KeyTypeError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "*rsa.PublicKey", wrong.Type)
 }
 
 func TestKeyTypes(t *testing.T) {

@@ -109,26 +109,37 @@ func createKeyFile(path string, block []byte) error {
 	return nil
 }
 
-// LoadKeyFile reads a private key from a PEM file: PKCS#8, encrypted or not, or an encrypted one as cosign writes it.
-// passphrase is called only if the key is encrypted; nil means that there is none. On Unix a file that group or others
-// may read is refused. The error is a [*KeyFileError], wrapping [ErrWrongPassphrase] if that is the cause.
+// LoadKeyFile reads a private key from a PEM file, as [ParseKey] does. On Unix a file that group or others may read is
+// refused. The error is a [*KeyFileError], wrapping what ParseKey says.
 func LoadKeyFile(path string, passphrase func() ([]byte, error)) (*Signer, error) {
-	block, err := readKeyFile(path)
+	data, err := readKeyFile(path)
 	if err != nil {
 		return nil, &KeyFileError{path, err}
 	}
-	key, err := parsePrivateKey(block, passphrase)
-	if err != nil {
-		return nil, &KeyFileError{path, err}
-	}
-	s, err := NewSigner(key)
+	s, err := ParseKey(data, passphrase)
 	if err != nil {
 		return nil, &KeyFileError{path, err}
 	}
 	return s, nil
 }
 
-func readKeyFile(path string) (*pem.Block, error) {
+// ParseKey reads a private key in PEM: PKCS#8, encrypted or not, or an encrypted one as cosign writes it (ENCRYPTED
+// SIGSTORE PRIVATE KEY, and of old ENCRYPTED COSIGN PRIVATE KEY). passphrase is called only if the key is encrypted; nil
+// means that there is none. A passphrase that does not open it is [ErrWrongPassphrase], a key of another kind than
+// Ed25519 and ECDSA P-256 a [*KeyTypeError]. No error holds anything of the input.
+func ParseKey(data []byte, passphrase func() ([]byte, error)) (*Signer, error) {
+	block, _ := pem.Decode(data)
+	if block == nil || len(data) > maxKeyFile {
+		return nil, errors.New("not a PEM file with a private key")
+	}
+	key, err := parsePrivateKey(block, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return NewSigner(key)
+}
+
+func readKeyFile(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, errors.New("not a regular file")
 	}
@@ -144,15 +155,7 @@ func readKeyFile(path string) (*pem.Block, error) {
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("mode %04o: others can read or change it; run chmod 600, and replace the key if they may have read it", info.Mode().Perm())
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(data)
-	if block == nil || len(data) > maxKeyFile {
-		return nil, errors.New("not a PEM file with a private key")
-	}
-	return block, nil
+	return io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 }
 
 func parsePrivateKey(block *pem.Block, passphrase func() ([]byte, error)) (crypto.Signer, error) {

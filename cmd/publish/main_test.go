@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,16 +16,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/fairlead-dev/fairlead/license"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"publish": main})
+	testscript.Main(m, map[string]func(){"publish": main, "sigstore-kms-test": testPlugin})
 }
 
 // noExitSleep is for the environment of commands: with the race detector each would sleep for a second before it exits.
@@ -38,7 +43,11 @@ const noExitSleep = "atexit_sleep_ms=0"
 //	tree save|same DIR         note the content and mode of every file below DIR, or hold it against what was noted
 //	tree copy DIR TO           copy DIR
 //	tamper FILE                change one byte in the middle
+//	mint KIND FILE             make a private key: ed25519, ecdsa-p256, ecdsa-p384, rsa; cosign-ed25519, … as cosign writes it
+//	env-file NAME FILE         the variable NAME gets what FILE holds
 //	json PATH VALUE            the last stdout is one JSON value, and what stands at PATH (a.0.b) is VALUE
+//	examples DIR VERB…         run every example of publish VERB --help, each in a copy of DIR
+//	request FILE NODE [LID SEQ]  write the activation request of an installation of notes, which holds that licence
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireUniqueNames: true,
@@ -50,7 +59,8 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"fails": fails, "pack": pack, "tree": tree, "tamper": tamper, "json": jsonAt,
+			"fails": fails, "pack": pack, "tree": tree, "tamper": tamper, "json": jsonAt, "request": request, "examples": examples,
+			"mint": mint, "env-file": fileInEnv,
 		},
 	})
 }
@@ -139,7 +149,7 @@ func jsonAt(ts *testscript.TestScript, neg bool, args []string) {
 
 func tree(ts *testscript.TestScript, neg bool, args []string) {
 	if !neg && len(args) == 3 && args[0] == "copy" {
-		ts.Check(os.CopyFS(ts.MkAbs(args[2]), os.DirFS(ts.MkAbs(args[1]))))
+		copyTree(ts, ts.MkAbs(args[1]), ts.MkAbs(args[2]))
 		return
 	}
 	if neg || len(args) != 2 {
@@ -154,6 +164,16 @@ func tree(ts *testscript.TestScript, neg bool, args []string) {
 		if trees[args[1]] == "" || trees[args[1]] != now {
 			ts.Fatalf("%s changed; it was\n%snow it is\n%s", args[1], trees[args[1]], now)
 		}
+	}
+}
+
+// copyTree copies a folder, with the permissions of private keys.
+func copyTree(ts *testscript.TestScript, from, to string) {
+	ts.Check(os.CopyFS(to, os.DirFS(from)))
+	keys, err := filepath.Glob(filepath.Join(to, "keys", "*.pem"))
+	ts.Check(err)
+	for _, key := range keys {
+		ts.Check(os.Chmod(key, 0o600))
 	}
 }
 
@@ -209,6 +229,57 @@ func pack(ts *testscript.TestScript, neg bool, args []string) {
 		packTar(ts, &out, args[1:])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out.Bytes(), 0o644))
+}
+
+// request makes an activation request at the time that PUBLISH_NOW says, in a folder of its own.
+func request(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 && len(args) != 4 {
+		ts.Fatalf("usage: request FILE NODE [LID SEQ]")
+	}
+	now, err := time.Parse(time.RFC3339, ts.Getenv("PUBLISH_NOW"))
+	ts.Check(err)
+	device, err := license.OpenDevice(context.Background(), ts.MkAbs(args[0]+".device"))
+	ts.Check(err)
+	r := license.Request{Product: "notes", Node: args[1], Created: now}
+	if len(args) == 4 {
+		r.License = args[2]
+		r.Seq, err = strconv.ParseInt(args[3], 10, 64)
+		ts.Check(err)
+	}
+	data, err := device.Request(r)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o644))
+}
+
+var (
+	exampleRE = regexp.MustCompile(`(?s)\nExamples:\n(.*?)\n\n`)
+	wordRE    = regexp.MustCompile(`"[^"]*"|\S+`)
+)
+
+// examples runs every example that a verb's help gives, each in a fresh copy of a folder.
+func examples(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: examples DIR VERB...")
+	}
+	ts.Check(ts.Exec("publish", append(args[1:], "--help")...))
+	m := exampleRE.FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("publish %s --help has no examples", strings.Join(args[1:], " "))
+	}
+	for i, line := range strings.Split(strings.ReplaceAll(m[1], "\\\n", ""), "\n") {
+		line, _, _ = strings.Cut(line, " > ")
+		words := wordRE.FindAllString(line, -1)
+		for i := range words {
+			words[i] = strings.Trim(words[i], `"`)
+		}
+		dir := fmt.Sprintf("%s-%s-%d", args[0], strings.Join(args[1:], "-"), i)
+		copyTree(ts, ts.MkAbs(args[0]), ts.MkAbs(dir))
+		ts.Check(ts.Chdir(dir))
+		if err := ts.Exec(words[0], words[1:]...); err != nil {
+			ts.Fatalf("%s: %v: %s", line, err, ts.ReadFile("stderr"))
+		}
+		ts.Check(ts.Chdir(".."))
+	}
 }
 
 func modeOf(name string) fs.FileMode {

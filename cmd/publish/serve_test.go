@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,6 +162,10 @@ func TestNoSecrets(t *testing.T) {
 		{"license", "keys", "new", "acme", "--keyring", "updates/keyring.json"}, {"refresh"}, {"status"}, {"verify"},
 		{"license", "issue", "--key", "keys/acme.pem", "--issuer", "acme", "--product", "notes", "--subject", "c", "--id", "L", "--until", "never", "--out", "l"},
 		{"license", "inspect", "l"}, {"keys", "new", "--passphrase-file", "keys/root.pem", "mallory"},
+		{"license", "keys", "publish", "acme"}, {"license", "keys", "rotate", "acme-2", "--retire-at", "2199-01-01"}, {"license", "keys", "show"},
+		{"license", "renew", "l", "--key", "keys/acme-2.pem", "--plan", "pro", "--out", "l2"},
+		{"license", "verify", "l2", "--channel", "stable", "--release", "1.0.0"}, {"license", "list", "--all"}, {"license", "list", "--csv"},
+		{"license", "revoke", "--token", "l2", "--reason", "secret reason"}, {"license", "list", "--check"},
 	} {
 		for _, mode := range [][2]string{{"", "--quiet=false"}, {"?", "--json"}, {"", "--json"}} { // the right one and a wrong one
 			cmd := publishCommand(t, dir, []string{"PUBLISH_PASSPHRASE=" + passphrase + mode[0]}, append(args, mode[1])...)
@@ -179,9 +185,25 @@ func TestNoSecrets(t *testing.T) {
 		texts[path] = string(data)
 		return err
 	}))
+	for path := range texts {
+		require.NotContains(t, texts[path], "secret reason", path)
+	}
+	log, err := os.ReadFile(filepath.Join(dir, "keys/licenses.log"))
+	require.NoError(t, err)
+	require.Contains(t, string(log), "secret reason")
+	texts["the issue log"] = string(log)
+	for _, name := range []string{"l", "l2"} { // whoever has one can use it
+		token, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		for path := range texts {
+			for _, part := range strings.Split(strings.TrimSpace(string(token)), ".")[1:] {
+				require.NotContains(t, texts[path], part, "%s holds part of a licence", path)
+			}
+		}
+	}
 	keys, err := filepath.Glob(filepath.Join(dir, "keys/*.pem"))
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(keys), 8)
+	require.GreaterOrEqual(t, len(keys), 10)
 	base64RE := regexp.MustCompile(`(?m)^[A-Za-z0-9+/=]{40,}$`)
 	for name, text := range texts {
 		require.NotContains(t, text, passphrase, name)
@@ -247,6 +269,41 @@ func TestPublishersAtOnce(t *testing.T) {
 		require.Contains(t, list, v)
 	}
 	publish(t, dir, "verify")
+}
+
+// TestIssuersAtOnce: of those who issue the same number of a licence one gets through, and of those who revoke none is lost.
+func TestIssuersAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	publish(t, dir, "license", "keys", "new", "acme", "--keyring", "ring.json", "--insecure-no-passphrase")
+	codes := make([]int, 4)
+	var all sync.WaitGroup
+	for i := range codes {
+		for _, args := range [][]string{
+			{"license", "issue", "--key", "keys/acme.pem", "--issuer", "acme", "--product", "notes", "--subject", "c", "--id", "L", "--until", "never", "--out", fmt.Sprintf("l%d", i)},
+			{"license", "revoke", "--revocations", "revoked.json", "--unlisted", "--license", fmt.Sprintf("R-%d", i)},
+		} {
+			cmd := publishCommand(t, dir, nil, args...)
+			all.Go(func() {
+				_ = cmd.Run()
+				if args[1] == "issue" {
+					codes[i] = cmd.ProcessState.ExitCode()
+				}
+			})
+		}
+	}
+	all.Wait()
+	slices.Sort(codes)
+	require.Equal(t, []int{0, 1, 1, 1}, codes)
+	files, err := filepath.Glob(filepath.Join(dir, "l?"))
+	require.NoError(t, err)
+	require.Len(t, files, 1, "the others handed nothing out")
+	list, err := os.ReadFile(filepath.Join(dir, "revoked.json"))
+	require.NoError(t, err)
+	for i := range codes {
+		require.Contains(t, string(list), fmt.Sprintf("R-%d", i))
+	}
+	require.Contains(t, string(list), `"num": 4`)
+	require.Contains(t, publish(t, dir, "license", "list", "--check"), "7 lines")
 }
 
 // TestDocs runs the example that docs/publish.md opens with.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
 
@@ -28,6 +29,10 @@ type System struct {
 	Stdout, Stderr io.Writer // progress is shown if Stderr is a terminal
 	Passphrase     string    // of the key files; "": none is given
 	Now            string    // RFC 3339: the time to work at, for rehearsals; "": now
+	By             string    // who runs it, for the log of licences; "": unknown
+
+	Getenv    func(name string) string   // for keys named env://NAME; nil: there are none
+	Providers map[string]keyuri.Provider // key services by the scheme of their URIs
 }
 
 // Run runs the command with args, the program's name not among them, and returns its exit code. When ctx ends,
@@ -54,6 +59,7 @@ type app struct {
 	repoDir, keysDir string
 	rootFile         string // what is trusted; "": the repository's own
 	configFile       string // "": publish.yaml, if it is there
+	licenses         licenseFlags
 	patches          tufrepo.PatchPolicy
 	passphraseFile   string
 	secret           []byte // the passphrase, once asked for

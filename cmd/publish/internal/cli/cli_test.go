@@ -282,8 +282,11 @@ func FuzzPeek(f *testing.F) {
 	const token = "eyJhbGciOiJFZERTQSIsImtpZCI6ImsiLCJ0eXAiOiJsaWNlbnNlK2p3dCJ9.eyJpc3MiOiJhIiwiYXVkIjpbIm5vdGVzIl0sImxpZCI6IkwifQ.AAAA"
 	u, err := peek([]byte("-----BEGIN LICENSE-----\n" + token[:40] + "\n" + token[40:] + "\n-----END LICENSE-----\n"))
 	require.NoError(f, err)
-	require.Equal(f, unverified{keyID: "k", issuer: "a", product: "notes", claims: json.RawMessage(`{"iss":"a","aud":["notes"],"lid":"L"}`)}, u)
+	require.Equal(f, unverified{keyID: "k", issuer: "a", product: "notes", products: []string{"notes"}, claims: json.RawMessage(`{"iss":"a","aud":["notes"],"lid":"L"}`)}, u)
 	f.Add([]byte(token))
+	single, err := peek([]byte("eyJraWQiOiJrIn0.eyJhdWQiOiJub3RlcyJ9.AAAA"))
+	require.NoError(f, err)
+	require.Equal(f, "notes", single.product, "a single string, as RFC 7519 allows")
 	f.Add([]byte("..\n"))
 	f.Add([]byte("e30.e30.e30"))
 	f.Add([]byte("bnVsbA.bnVsbA.bnVsbA"))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/license"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
@@ -122,6 +123,9 @@ func explainKeys(err error) *failure {
 		missing *tufrepo.MissingKeysError
 		keyFile *tufrepo.KeyFileError
 		kind    *tufrepo.KeyTypeError
+		uri     *keyuri.Error
+		signing *tufrepo.SigningError
+		token   *license.SigningError
 	)
 	switch {
 	case errors.Is(err, tufrepo.ErrWrongPassphrase):
@@ -134,10 +138,37 @@ func explainKeys(err error) *failure {
 		return &failure{Code: "no_file", exit: exitUsage, Hint: "check the path " + keyFile.Path}
 	case errors.As(err, &keyFile):
 		return &failure{Code: "key_file", exit: exitKeys, Hint: keyFileHint(keyFile)}
+	case errors.As(err, &kind) && errors.As(err, &uri):
+		return &failure{Code: "key_file", exit: exitKeys, Hint: "make an Ed25519 or an ECDSA P-256 key there: no other kind is verified by all clients"}
 	case errors.As(err, &kind):
 		return &failure{Code: "key_file", exit: exitKeys, Hint: "make a key with `publish keys new NAME`"}
+	case errors.As(err, &uri):
+		return explainURI(uri)
+	case errors.As(err, &signing), errors.As(err, &token):
+		return &failure{Code: "signing", exit: exitKeys, Hint: "nothing was published or issued; look at the key where it is kept, or use another"}
 	}
 	return nil
+}
+
+// explainURI knows the errors of package keyuri.
+func explainURI(err *keyuri.Error) *failure {
+	var (
+		unset  *keyuri.UnsetError
+		plugin *keyuri.NoPluginError
+	)
+	switch {
+	case errors.Is(err, keyuri.ErrURI):
+		return &failure{Code: "key_uri", exit: exitUsage, Hint: "`publish key-files` says how keys are named"}
+	case errors.As(err, &unset):
+		return &failure{Code: "missing_keys", exit: exitKeys, Hint: "set it to the private key in PEM"}
+	case errors.As(err, &plugin):
+		return &failure{Code: "key_service", exit: exitKeys, Hint: "correct the URI, or install " + plugin.Program}
+	}
+	if strings.HasPrefix(err.URI, "env://") {
+		return &failure{Code: "key_file", exit: exitKeys, Hint: "set the variable to an Ed25519 or ECDSA P-256 private key in PEM"}
+	}
+	return &failure{Code: "key_service", exit: exitKeys,
+		Hint: "check that the service can be reached, and that the credentials that it reads may use the key"}
 }
 
 // missingText says on one line which keys which roles lack; the repository reports each by itself.

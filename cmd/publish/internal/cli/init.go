@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-dev/fairlead/channel"
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
 
@@ -95,7 +96,11 @@ func (a *app) init(ctx context.Context, o initOptions) (result, error) {
 	if o.insecure {
 		a.out.warn("the keys in %s are not encrypted: whoever reads them can publish", a.keysDir)
 	}
-	a.out.talk("embed %s into the app; keep %s offline, and a copy of it", filepath.Join(a.repoDir, rootFile), filepath.Join(a.keysDir, "root.pem"))
+	offline := filepath.Join(a.keysDir, "root.pem")
+	if _, err := os.Lstat(offline); err != nil {
+		offline = "the keys of root"
+	}
+	a.out.talk("embed %s into the app; keep %s offline, and a copy of it", filepath.Join(a.repoDir, rootFile), offline)
 	a.out.talk("next: publish release --version 1.0.0 --artifact linux/amd64=PATH")
 	return &created{a.repoDir, filepath.ToSlash(filepath.Join(a.repoDir, rootFile)), roleStatuses(repo, a.now())}, nil
 }
@@ -200,6 +205,10 @@ func givenKeys(flags []string) (map[string][]tufrepo.PublicKey, error) {
 		role, path, ok := strings.Cut(s, "=")
 		if !ok || role == "" || path == "" {
 			return nil, usagef("write it as --key root=alice.pub", "--key %s is not ROLE=FILE", s)
+		}
+		if keyuri.Is(path) || strings.HasSuffix(path, uriEnding) {
+			return nil, usagef(fmt.Sprintf("run `publish keys add %s URI` first, and leave --key out: init takes the keys that are there", role),
+				"--key %s is no file with a public key", keyuri.Display(s))
 		}
 		public, err := readPublic(path)
 		if errors.Is(err, fs.ErrNotExist) {

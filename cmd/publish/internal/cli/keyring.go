@@ -17,10 +17,17 @@ import (
 
 const keyFilesHelp = `Key files:
 
-The --keys folder holds two files a key: NAME.pem, the private key (PKCS#8, encrypted with the passphrase), and
-NAME.pub, the public key. Names are for people: which role a key may sign is said by the repository, by key id.
-The command looks for the ids it needs in the .pub files and decrypts only those keys; a key without a .pub file is
-decrypted to learn its id.
+The --keys folder holds two files a key: NAME.pem, the private key (PKCS#8, encrypted with the passphrase, or as cosign
+writes it), and NAME.pub, the public key. Names are for people: which role a key may sign is said by the repository, by
+key id. The command looks for the ids it needs in the .pub files and decrypts only those keys; a key without a .pub file
+is decrypted to learn its id.
+
+A key that is not a file has NAME.uri instead of NAME.pem: its URI, on one line. "publish keys add NAME URI" writes it, and
+NAME.pub beside it. A URI is
+
+  env://NAME                 a PEM key in the variable NAME
+  awskms:///alias/NAME       in a key service: awskms://, azurekms://, gcpkms://, hashivault://, openbao://
+  NAME://…                   behind a plug-in: the program sigstore-kms-NAME on the PATH
 
   root.pem            signs who the other keys are: keep it offline, and a copy somewhere else
   targets.pem         signs which channels there are and who signs them: as precious
@@ -34,11 +41,13 @@ variable PUBLISH_PASSPHRASE, else from the terminal. It is never printed.`
 
 const maxKeyFile = 64 << 10 // bytes
 
-// A keyFile is a private key in the keys folder.
+// A keyFile is a private key in the keys folder, or one that a URI names.
 type keyFile struct {
-	path      string
+	path      string // "": only its URI is known
+	uri       string // "": the key itself is in the file
+	bad       error  // why the file holds no URI
 	encrypted bool
-	public    *tufrepo.PublicKey // nil: not known before it is decrypted
+	public    *tufrepo.PublicKey // nil: not known before it is opened
 }
 
 func (k *keyFile) id() string {
@@ -48,9 +57,14 @@ func (k *keyFile) id() string {
 	return k.public.ID()
 }
 
-func publicPath(private string) string { return strings.TrimSuffix(private, ".pem") + ".pub" }
+func publicPath(private string) string { return keyName(private) + ".pub" }
 
-// keyFiles lists the private keys in the keys folder. No folder is no keys.
+// keyName is a key's file without .pem or .uri.
+func keyName(private string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(private, ".pem"), uriEnding)
+}
+
+// keyFiles lists the private keys in the keys folder, and those named there by a URI. No folder is no keys.
 func (a *app) keyFiles() ([]*keyFile, error) {
 	names, err := filepath.Glob(filepath.Join(escapeGlob(a.keysDir), "*.pem"))
 	if err != nil {
@@ -68,7 +82,11 @@ func (a *app) keyFiles() ([]*keyFile, error) {
 		}
 		files = append(files, k)
 	}
-	return files, nil
+	names, err = filepath.Glob(filepath.Join(escapeGlob(a.keysDir), "*"+uriEnding))
+	for _, path := range names {
+		files = append(files, uriFile(path))
+	}
+	return files, err
 }
 
 func escapeGlob(dir string) string {
@@ -118,11 +136,14 @@ func statMode(path string) (fs.FileMode, error) {
 // load opens a private key, and holds it against its .pub file: a wrong one would make the command miss keys that
 // are there.
 func (a *app) load(ctx context.Context, k *keyFile) (*tufrepo.Signer, error) {
-	signer, err := tufrepo.LoadKeyFile(k.path, a.passphrase(ctx))
+	signer, err := a.openKey(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	if id := k.id(); id != "" && id != signer.ID() {
+	if id := k.id(); id != "" && id != signer.ID() && k.uri != "" {
+		return nil, failf(exitKeys, "key_file", "was the key rotated? name one version of it in the URI, or add the new one with `publish keys add` under another name",
+			"%s opens another key than %s has", k.uri, publicPath(k.path))
+	} else if id != "" && id != signer.ID() {
 		return nil, failf(exitKeys, "key_file", "remove "+publicPath(k.path)+"; it is only a convenience",
 			"%s is not the public key of %s", publicPath(k.path), k.path)
 	}
@@ -186,10 +207,8 @@ func (a *app) signers(ctx context.Context, missing []*tufrepo.MissingKeysError) 
 // makeKey makes a key and writes its two files. insecure leaves out the passphrase.
 func (a *app) makeKey(ctx context.Context, name, algorithm string, insecure bool) (*tufrepo.Signer, error) {
 	path := filepath.Join(a.keysDir, name+".pem")
-	for _, p := range []string{path, publicPath(path)} {
-		if _, err := os.Lstat(p); err == nil {
-			return nil, failf(exitFailed, "exists", "choose another name, or move the old key away if nothing uses it", "%s exists", p)
-		}
+	if err := a.checkNewName(name); err != nil {
+		return nil, err
 	}
 	var secret []byte
 	if !insecure {
@@ -223,9 +242,23 @@ func (a *app) makeKey(ctx context.Context, name, algorithm string, insecure bool
 	return signer, nil
 }
 
+// checkNewName refuses a name that any file of a key has.
+func (a *app) checkNewName(name string) error {
+	for _, ending := range []string{".pem", uriEnding, ".pub"} {
+		path := filepath.Join(a.keysDir, name+ending)
+		if _, err := os.Lstat(path); err == nil {
+			return failf(exitFailed, "exists", "choose another name, or move the old key away if nothing uses it", "%s exists", path)
+		}
+	}
+	return nil
+}
+
 // oneOrMakeKey returns the public key of an existing key file, or makes it.
 func (a *app) oneOrMakeKey(ctx context.Context, name string, insecure bool) (tufrepo.PublicKey, error) {
 	path := filepath.Join(a.keysDir, name+".pem")
+	if _, err := os.Lstat(filepath.Join(a.keysDir, name+uriEnding)); err == nil {
+		path = filepath.Join(a.keysDir, name+uriEnding)
+	}
 	if _, err := os.Lstat(path); err != nil {
 		signer, err := a.makeKey(ctx, name, defaultAlgorithm, insecure)
 		if err != nil {
@@ -237,7 +270,11 @@ func (a *app) oneOrMakeKey(ctx context.Context, name string, insecure bool) (tuf
 	if public, err := readPublic(publicPath(path)); err == nil {
 		return public, nil
 	}
-	signer, err := tufrepo.LoadKeyFile(path, a.passphrase(ctx))
+	k, err := keyAt(path)
+	if err != nil {
+		return tufrepo.PublicKey{}, err
+	}
+	signer, err := a.openKey(ctx, k)
 	if err != nil {
 		return tufrepo.PublicKey{}, err
 	}

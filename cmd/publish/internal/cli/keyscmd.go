@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/keyuri"
 	"github.com/fairlead-dev/fairlead/tufrepo"
 )
 
@@ -26,6 +27,7 @@ type keyInfo struct {
 	ID        string   `json:"id"`
 	Algorithm string   `json:"algorithm"`
 	Private   string   `json:"private,omitempty"` // file; "": only the public key is here
+	URI       string   `json:"uri,omitempty"`     // of a key that is not in the file
 	Encrypted bool     `json:"encrypted"`
 	Roles     []string `json:"roles"` // of the repository, that name it
 	PEM       string   `json:"public_pem"`
@@ -42,10 +44,11 @@ func (a *app) keysCommand() *cobra.Command {
 	create.Flags().BoolVar(&insecure, "insecure-no-passphrase", false, "write the key unencrypted: for throw-away repositories only")
 	show := &cobra.Command{
 		Use: "show [FILE...]", Short: "Key ids, algorithms, public keys, and which roles name them",
-		Long:    "Show the keys in the keys folder, or those in files: private or public ones. Nothing private is printed.",
-		Example: "  publish keys show\n  publish keys show alice.pub",
+		Long:    "Show the keys in the keys folder, or those in files, private or public ones, or of URIs. Nothing private is printed.",
+		Example: "  publish keys show\n  publish keys show alice.pub\n  publish keys show hashivault://notes-stable",
 	}
-	return group("keys", "Make and show keys",
+	return group("keys", "Make, add and show keys",
+		a.addKeyCommand(),
 		a.run(create, func(ctx context.Context, args []string) (result, error) {
 			return a.newKey(ctx, args[0], algorithm, insecure)
 		}),
@@ -55,7 +58,7 @@ func (a *app) keysCommand() *cobra.Command {
 var keyNameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 func checkKeyName(name string) error {
-	if !keyNameRE.MatchString(name) || strings.HasSuffix(name, ".pem") {
+	if !keyNameRE.MatchString(name) || strings.HasSuffix(name, ".pem") || strings.HasSuffix(name, uriEnding) {
 		return usagef("a name such as root-alice: letters, digits, dots, dashes and underscores, without .pem", "%q is not a name for a key file", name)
 	}
 	return nil
@@ -111,6 +114,14 @@ func (a *app) keysToShow(files []string) ([]*keyFile, error) {
 	}
 	var keys []*keyFile
 	for _, path := range files {
+		if keyuri.Is(path) || strings.HasSuffix(path, uriEnding) {
+			k, err := keyAt(path)
+			if err != nil {
+				return nil, err
+			}
+			keys = append(keys, k)
+			continue
+		}
 		kind, err := pemKind(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -137,7 +148,7 @@ func (a *app) keysToShow(files []string) ([]*keyFile, error) {
 }
 
 func describeKey(k *keyFile, public tufrepo.PublicKey, roles []tufrepo.RoleStatus) keyInfo {
-	info := keyInfo{ID: public.ID(), Algorithm: defaultAlgorithm, Private: filepath.ToSlash(k.path), Encrypted: k.encrypted,
+	info := keyInfo{ID: public.ID(), Algorithm: defaultAlgorithm, Private: filepath.ToSlash(k.path), URI: k.uri, Encrypted: k.encrypted,
 		Roles: []string{}, PEM: string(public.PEM())}
 	block, _ := pem.Decode(public.PEM())
 	if parsed, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {

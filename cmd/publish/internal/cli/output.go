@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,7 +17,7 @@ import (
 	"github.com/fairlead-dev/fairlead/channel"
 )
 
-// This file is all that prints. The rules are:
+// This file and licensepages.go are all that prints. The rules are:
 //
 //   - Standard output is data: what the verb was asked for, as text or as one JSON value.
 //   - Everything else goes to standard error: talk, progress, and errors, each with a hint.
@@ -360,7 +359,10 @@ func (l *keyList) text(p *page) {
 		}
 		p.row("id", k.ID)
 		p.row("algorithm", k.Algorithm)
-		if k.Private != "" {
+		switch {
+		case k.URI != "":
+			p.row("private", strings.TrimSpace(k.URI+"  "+k.Private))
+		case k.Private != "":
 			p.row("private", k.Private+map[bool]string{true: " (encrypted)", false: " (NOT ENCRYPTED)"}[k.Encrypted])
 		}
 		p.row("roles", strings.Join(k.Roles, ", "))
@@ -371,69 +373,3 @@ func (l *keyList) text(p *page) {
 }
 
 func (s *serving) text(p *page) { p.line("%s", s.URL) }
-
-func (k keyringResult) text(p *page) {
-	data, err := json.MarshalIndent(k.Keyring, "", "  ")
-	p.keep(err)
-	for line := range strings.Lines(string(data)) {
-		p.line("%s", strings.TrimSuffix(line, "\n"))
-	}
-}
-
-func (i *issued) text(p *page) {
-	if i.File == "" {
-		p.line("%s", i.Token)
-		return
-	}
-	p.line("%s", i.File)
-}
-
-// claimWords names the claims for people, in the order in which they are shown.
-var claimWords = [][2]string{
-	{"lid", "licence"}, {"seq", "renewal"}, {"jti", "token"}, {"iss", "issuer"}, {"sub", "customer"}, {"aud", "products"},
-	{"iat", "issued"}, {"nbf", "starts"}, {"exp", "token until"}, {"lic_exp", "licence until"}, {"grace_s", "grace"},
-	{"upd_until", "updates until"}, {"sec_until", "security until"}, {"ver", "versions"}, {"chan", "channels"},
-	{"ent", "entitlements"}, {"plan", "plan"}, {"env", "environment"}, {"trial", "trial"}, {"nodes", "installations"}, {"max_nodes", "at most"},
-}
-
-func (i *inspected) text(p *page) {
-	var claims map[string]json.RawMessage
-	p.keep(json.Unmarshal(i.Claims, &claims))
-	if i.Authentic {
-		p.row("signed by", i.KeyID+": the signature fits")
-	} else {
-		p.row("signed by", i.KeyID+", IT SAYS: NOT VERIFIED, nothing below can be believed")
-	}
-	p.row("state", i.State+" on "+moment(i.at))
-	if i.Until != nil {
-		p.row("until", moment(*i.Until))
-	}
-	for _, c := range claimWords {
-		if raw, ok := claims[c[0]]; ok {
-			p.row(c[1], claimText(c[0], raw))
-		}
-	}
-	for _, w := range i.Warnings {
-		p.row("warning", w)
-	}
-}
-
-func claimText(name string, raw json.RawMessage) string {
-	var n int64
-	var list []string
-	var s string
-	isNumber := json.Unmarshal(raw, &n) == nil
-	switch {
-	case name == "lic_exp" && isNumber && n == 0:
-		return "never"
-	case name == "grace_s" && isNumber:
-		return span(time.Duration(n) * time.Second)
-	case slices.Contains([]string{"iat", "nbf", "exp", "lic_exp", "upd_until", "sec_until"}, name) && isNumber:
-		return moment(time.Unix(n, 0))
-	case json.Unmarshal(raw, &list) == nil:
-		return strings.Join(list, ", ")
-	case json.Unmarshal(raw, &s) == nil:
-		return s
-	}
-	return string(raw)
-}

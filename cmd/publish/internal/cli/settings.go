@@ -24,7 +24,8 @@ const maxSettings = 64 << 10 // bytes
 
 // settings is what stands in publish.yaml. A field that it does not know is an error: a misspelled limit is none.
 type settings struct {
-	Patches patchSettings `yaml:"patches"`
+	Patches patchSettings   `yaml:"patches"`
+	License licenseSettings `yaml:"license"`
 }
 
 type patchSettings struct {
