@@ -30,7 +30,7 @@ func fences(t *testing.T, language string) []string {
 // The README's Go code is the parts of the examples between the markers: it compiles.
 func TestReadmeCode(t *testing.T) {
 	var parts []string
-	for _, example := range []string{"examples/embed/main.go", "examples/daemon/main.go", "update/example_test.go"} {
+	for _, example := range []string{"examples/embed/main.go", "examples/daemon/main.go", "update/example_test.go", "examples/licensed/main.go"} {
 		source, err := os.ReadFile(filepath.FromSlash(example))
 		require.NoError(t, err)
 		_, code, found := strings.Cut(string(source), "// README begins\n\n")

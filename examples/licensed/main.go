@@ -39,8 +39,6 @@ const (
 )
 
 var (
-	//go:embed keyring.json
-	keyring []byte
 	//go:embed root.json
 	root []byte
 
@@ -111,18 +109,7 @@ func (a *app) open(machine, date string) (err error) {
 			a.log.Warn("licences for single machines will not work here", "cause", err)
 		}
 	}
-	keys, err := license.ParseKeyring(keyring)
-	if err != nil {
-		return err
-	}
-	verifier, err := license.NewVerifier(license.Config{Issuer: issuer, Product: product, Keys: keys, Node: node})
-	if err != nil {
-		return err
-	}
-	a.store, err = license.OpenStore(license.StoreConfig{
-		Verifier: verifier, Dir: filepath.Join(a.dir, "license"), Logger: a.log,
-		Sources: []license.Source{license.Env("LICENSED_LICENSE"), license.Folder(filepath.Join(a.dir, "licenses"))},
-	})
+	a.store, err = openStore(a.dir, node)
 	if err != nil || updates == "" {
 		return err
 	}
@@ -135,6 +122,26 @@ func (a *app) open(machine, date string) (err error) {
 		Source: source, License: a.store, Dir: filepath.Join(a.dir, "updates"), Logger: a.log})
 	return err
 }
+
+// README begins
+
+//go:embed keyring.json
+var keyring []byte // what publish license keys new has printed
+
+func openStore(dir, node string) (*license.Store, error) {
+	keys, err := license.ParseKeyring(keyring)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := license.NewVerifier(license.Config{Issuer: issuer, Product: product, Keys: keys, Node: node})
+	if err != nil {
+		return nil, err
+	}
+	return license.OpenStore(license.StoreConfig{Verifier: verifier, Dir: filepath.Join(dir, "license"),
+		Sources: []license.Source{license.Env("LICENSED_LICENSE"), license.Folder(filepath.Join(dir, "licenses"))}})
+}
+
+// README ends
 
 // current is asked whenever it matters. To ask about another day leaves no trace, as a wrong clock would.
 func (a *app) current(ctx context.Context) license.Status {
