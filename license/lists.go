@@ -117,10 +117,14 @@ func (a *lists) verifier(ctx context.Context, base *Verifier) (v *Verifier, fres
 		return a.with, false
 	}
 	a.from = published
-	if published == nil {
+	none := published == nil
+	if none {
 		published = &Lists{}
 	}
 	a.take(published)
+	if none && a.revocations == nil {
+		a.warnings = append(a.warnings, "which licences the issuer took back is not known yet")
+	}
 	var warnings []string
 	a.with, warnings = base.With(&Lists{Keys: a.keys, Revocations: a.revocations})
 	a.warnings = append(a.warnings, warnings...)
@@ -144,9 +148,6 @@ func (a *lists) take(published *Lists) {
 	} else {
 		warn("the lists of keys and revocations are of %s, older than those of %s that are known: they are not used",
 			day(published.Time), day(a.time))
-	}
-	if a.revocations == nil && len(a.warnings) == 0 {
-		warn("there is no list of revocations: which licences the issuer took back cannot be told")
 	}
 }
 

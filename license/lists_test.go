@@ -149,7 +149,7 @@ func TestStoreWithLists(t *testing.T) {
 	unknown := `new has no licence that could be used: the licence was issued with the key "acme-2027", which this app does not know`
 	is(license.Valid, "jti-3", unknown)
 	s.UseLists(lists)
-	is(license.Valid, "jti-3", unknown, "there is no list of revocations")
+	is(license.Valid, "jti-3", unknown, "which licences the issuer took back is not known yet")
 
 	revoked := func(num int64, ids ...string) *license.Revocations {
 		return &license.Revocations{Number: num, Tokens: ids}

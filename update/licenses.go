@@ -18,10 +18,11 @@ const licenseRole = "license"
 
 // A listFile is a file of role license that is known here.
 type listFile struct {
-	path    string
-	max     int64
-	without string // what it means that there is none
-	read    func(data []byte) (list, error)
+	path     string
+	max      int64
+	optional bool   // a repository may well have none
+	without  string // what it means that there is none
+	read     func(data []byte) (list, error)
 }
 
 // list is what a file holds.
@@ -31,11 +32,11 @@ type list struct {
 }
 
 var listFiles = [...]listFile{
-	{licenseRole + "/keyring.json", 256 << 10, "only the issuer keys that are compiled into this app count", func(data []byte) (list, error) {
+	{licenseRole + "/keyring.json", 256 << 10, true, "only the issuer keys that are compiled into this app count", func(data []byte) (list, error) {
 		keys, err := license.ParseKeyring(data)
 		return list{func(l *license.Lists) { l.Keys = keys }, 0}, err
 	}},
-	{licenseRole + "/revocations.json", license.MaxRevocations, "no licence is known to be revoked", func(data []byte) (list, error) {
+	{licenseRole + "/revocations.json", license.MaxRevocations, false, "no licence is known to be revoked", func(data []byte) (list, error) {
 		revocations, err := license.ParseRevocations(data)
 		if err != nil {
 			return list{}, err
@@ -280,6 +281,7 @@ func (k *knownLists) assemble(now time.Time) (l *license.Lists, due time.Time) {
 	for i, f := range listFiles {
 		file := &k.files[i]
 		switch {
+		case file.id == "" && file.trouble == troubleAbsent && f.optional:
 		case file.id == "" && file.trouble != "":
 			warn("%s %s: %s", f.path, file.trouble, f.without)
 		case file.id == "":

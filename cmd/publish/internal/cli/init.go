@@ -249,6 +249,11 @@ func (a *app) create(ctx context.Context, dir string, keys map[string]tufrepo.Ro
 			return nil, err
 		}
 	}
+	if len(keys["license"].Keys) > 0 { // so that its absence means something
+		if err := repo.PutLicense(revocationsFile, []byte(`{"num":1,"v":1}`+"\n")); err != nil {
+			return nil, err
+		}
+	}
 	_, err = repo.Commit(ctx, signers...)
 	return repo, err
 }
