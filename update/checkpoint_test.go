@@ -264,7 +264,7 @@ func TestDownloadCrashes(t *testing.T) {
 	first, err := update.NewOn(h.disk, h.config("1.0.0"))
 	require.NoError(t, err)
 	h.first = first
-	up := check(t, first).Update
+	up := check(t, update.Unmanaged(first)).Update
 	h.disk.Settle()
 
 	var log strings.Builder

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/disk"
+	"github.com/fairlead-dev/fairlead/internal/preflight"
 	"github.com/fairlead-dev/fairlead/internal/trust"
 	"github.com/fairlead-dev/fairlead/license"
 )
@@ -143,10 +144,11 @@ type Updater struct {
 	trust     *trust.Client
 	roster    *trust.Roster // the mirrors
 	log       *slog.Logger
-	limit     *rate.Limiter // of downloads; nil: none
-	pauser    *pauser       // of downloads
-	boot      func() string // see disk.BootID
-	pace      pace          // of checkpoints
+	limit     *rate.Limiter                                 // of downloads; nil: none
+	pauser    *pauser                                       // of downloads
+	boot      func() string                                 // see disk.BootID
+	pace      pace                                          // of checkpoints
+	managedBy func(context.Context, string) (string, error) // see preflight.ManagedBy
 	lists     licenseLists
 
 	mu        sync.Mutex
@@ -206,7 +208,7 @@ func newOn(fsys disk.FS, cfg Config) (*Updater, error) {
 func newHome(fsys disk.FS, cfg Config) (*Updater, error) {
 	u := &Updater{
 		cfg: cfg, dir: cfg.Dir, installer: cfg.Installer, disk: fsys, log: cfg.Logger, unpacked: map[string]string{}, doubted: map[string]bool{},
-		pauser: newPauser(), limit: newLimit(cfg.Download.BytesPerSecond), boot: disk.BootID, pace: defaultPace(),
+		pauser: newPauser(), limit: newLimit(cfg.Download.BytesPerSecond), boot: disk.BootID, pace: defaultPace(), managedBy: preflight.ManagedBy,
 	}
 	u.roster = trust.NewRoster(cfg.Source, u.reportLiar)
 	u.setDefaults()

@@ -516,7 +516,7 @@ func (l layout) inhabited(t *testing.T, v *vendor) *house {
 		c.Wishes.Pin = version
 		u, err := update.NewOn(h.disk, c)
 		require.NoError(t, err)
-		h.updates[version] = check(t, u).Update
+		h.updates[version] = check(t, update.Unmanaged(u)).Update
 		require.NotNil(t, h.updates[version])
 		h.first = u
 	}

@@ -89,7 +89,7 @@ func (u *Updater) Preflight(ctx context.Context, up *Update) error {
 // preflight does not ask for space without an update: then it is staged already.
 func (u *Updater) preflight(ctx context.Context, up *Update) error {
 	program, place := u.program(), u.place()
-	by, err := preflight.ManagedBy(ctx, program)
+	by, err := u.managedBy(ctx, program)
 	if err != nil { // nobody is known to; the next one asks again
 		u.log.Info("who looks after this installation could not be told", "cause", err)
 	}

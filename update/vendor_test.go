@@ -132,6 +132,8 @@ type machine struct {
 	change  []func(*update.Config)
 	events  []string
 	updates map[string]*update.Update // found before
+
+	unmanaged bool // see update.Unmanaged
 }
 
 // program returns the content of a pretended program, which says its version to whoever asks.
@@ -163,6 +165,9 @@ func (m *machine) process(change ...func(*update.Config)) *update.Updater {
 	cfg := m.config(m.version(), change...)
 	u, err := update.New(cfg)
 	require.NoError(m.t, err)
+	if m.unmanaged {
+		update.Unmanaged(u)
+	}
 	m.t.Cleanup(func() { die(m, u) })
 	return u
 }

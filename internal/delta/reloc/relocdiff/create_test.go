@@ -76,14 +76,28 @@ func main() {
 }
 `
 
-// buildPair builds two versions of a program: the second has a function, a field and some lines more.
+// pairs are what buildPair has built, by its arguments.
+var pairs = map[string][2][]byte{}
+
+// buildPair builds two versions of a program: the second has a function, a field and some lines more. Each pair is built once.
 func buildPair(t *testing.T, goos, goarch string, flags ...string) (old, next []byte) {
+	t.Helper()
+	key := fmt.Sprint(goos, goarch, flags)
+	pair, built := pairs[key]
+	if !built {
+		pair[0], pair[1] = buildVersions(t, goos, goarch, flags...)
+		pairs[key] = pair
+	}
+	return bytes.Clone(pair[0]), bytes.Clone(pair[1])
+}
+
+func buildVersions(t *testing.T, goos, goarch string, flags ...string) (old, next []byte) {
 	t.Helper()
 	build := func(version, field, more string) []byte {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), fmt.Appendf(nil, programSource, field, more, version), 0o600))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.com/items\n\ngo 1.26\n"), 0o600))
-		cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", "-o", "items"}, flags...)...)
+		cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", "-trimpath", "-o", "items"}, flags...)...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOOS="+goos, "GOARCH="+goarch, "CGO_ENABLED=0", "GOFLAGS=")
 		out, err := cmd.CombinedOutput()
