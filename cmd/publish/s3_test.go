@@ -103,7 +103,8 @@ printf '\n{"fairlead_probe":"%s","product":"notes","version":"1.1.0"}\n' "$FAIRL
 	require.Equal(t, "keys/root.json", publishOutput(t, dir, "init", "--product", "notes", "--channel", "stable", "--channel", "beta", "--insecure-no-passphrase", repo))
 	root, err := os.ReadFile(filepath.Join(dir, "keys/root.json"))
 	require.NoError(t, err)
-	require.Contains(t, publishFails(t, dir, 1, "init", "--product", "notes", "--insecure-no-passphrase", repo), "keys/root.json is there already")
+	require.Contains(t, publishFails(t, dir, 1, "init", "--product", "notes", "--insecure-no-passphrase", repo), "there is a repository in s3://updates")
+	require.Contains(t, publishFails(t, dir, 1, "init", "--product", "notes", "--insecure-no-passphrase", strings.Replace(repo, "app", "other", 1)), "keys/root.json is there already")
 	require.Contains(t, publishFails(t, dir, 1, "init", "--product", "notes", "--insecure-no-passphrase", "--keys=other", repo), "there is a repository in s3://updates")
 	require.Contains(t, publishFails(t, dir, 2, "serve", repo), "only folders are served")
 
@@ -307,4 +308,42 @@ func (w *watch) end() int {
 	close(w.stop)
 	w.all.Wait()
 	return int(w.checks.Load())
+}
+
+// TestInterruptedInit kills init at one request that changes something after the other. Run again, it makes the
+// repository that it was to make.
+func TestInterruptedInit(t *testing.T) {
+	needInterrupts(t)
+	server := s3test.Start(t)
+	proxy := s3test.NewProxy(t, server, nil)
+	step := 1
+	if !long() {
+		step = 4
+	}
+	kills, done := 0, 0
+	for _, after := range []bool{false, true} {
+		for k := 1; ; k += step {
+			dir := t.TempDir()
+			args := []string{"init", "--product", "notes", "--insecure-no-passphrase", "--repo=" + s3test.Address(proxy.URL, fmt.Sprintf("init-%v-%d", after, k))}
+			killed := killAt(t, dir, proxy, k, after, args)
+			proxy.Decide(nil)
+			if !killed { // it has fewer writes than that
+				require.Greater(t, k, 8)
+				break
+			}
+			kills++
+			out, err := publishCommand(t, dir, nil, args...).CombinedOutput()
+			if after && err != nil { // it was done, and did not hear of it
+				require.Contains(t, string(out), "there is a repository")
+				done++
+			} else {
+				require.NoError(t, err, "%s", out)
+			}
+			publish(t, dir, "verify", "--root=keys/root.json", args[len(args)-1])
+			require.Contains(t, publish(t, dir, "list", args[len(args)-1]), "notes/stable")
+		}
+	}
+	t.Logf("%d kills", kills)
+	require.LessOrEqual(t, done, 1)
+	require.GreaterOrEqual(t, kills, 4)
 }

@@ -98,7 +98,7 @@ func (a *app) createIn(ctx context.Context, keys map[string]tufrepo.RoleKeys, o 
 	if repo, err = a.create(ctx, store, keys, o); err != nil {
 		return nil, "", err
 	}
-	return repo, a.rootCopy(), a.copyRoot(ctx)
+	return repo, a.rootCopy(), nil
 }
 
 var topRoles = []string{"root", "targets", "snapshot", "timestamp"}
@@ -225,8 +225,13 @@ func (a *app) create(ctx context.Context, store tufrepo.Store, keys map[string]t
 	if err != nil {
 		return nil, err
 	}
-	if err := a.probe(ctx, store); err != nil {
-		return nil, err
+	if a.remote() {
+		if err := a.probe(ctx, store); err != nil {
+			return nil, err
+		}
+		if err := a.copyRoot(ctx); err != nil {
+			return nil, err
+		}
 	}
 	for _, c := range o.channels {
 		name := channel.RoleName(o.product, c)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -86,8 +87,8 @@ func (a *app) checkVacant(ctx context.Context) error {
 	if !a.remote() {
 		return a.checkVacantFolder()
 	}
-	if _, err := os.Stat(a.rootCopy()); err == nil {
-		return failf(exitFailed, "exists", "move it away, or name another folder with --keys", "%s is there already, of another repository", a.rootCopy())
+	if err := a.checkRootCopy(ctx); err != nil {
+		return err
 	}
 	store, err := a.store(ctx)
 	if err != nil {
@@ -107,6 +108,22 @@ func (a *app) checkVacant(ctx context.Context) error {
 	names, err := store.List(ctx, "")
 	if err == nil && len(names) > 0 {
 		err = failf(exitFailed, "exists", "name an empty prefix with --repo", "%s is not empty", a.repo)
+	}
+	return err
+}
+
+// checkRootCopy refuses to overwrite the root of another repository.
+func (a *app) checkRootCopy(ctx context.Context) error {
+	data, err := readCapped(a.rootCopy(), maxRootFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	stored, err := a.storedRoot(ctx)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(data, stored) {
+		return failf(exitFailed, "exists", "move it away, or name another folder with --keys", "%s is there already, of another repository", a.rootCopy())
 	}
 	return err
 }
@@ -155,7 +172,7 @@ func (a *app) createFolder(ctx context.Context, keys map[string]tufrepo.RoleKeys
 // rootCopy is where init leaves the root to embed if the repository is elsewhere.
 func (a *app) rootCopy() string { return filepath.Join(a.keysDir, "root.json") }
 
-// copyRoot writes it.
+// copyRoot writes it, before there is anything in the repository that an init run again would refuse.
 func (a *app) copyRoot(ctx context.Context) error {
 	data, err := a.storedRoot(ctx)
 	if err != nil {
