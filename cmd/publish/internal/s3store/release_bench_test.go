@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !nos3
 
 package s3store
 

@@ -1,3 +1,5 @@
+//go:build !nos3
+
 // Package s3store keeps a repository in a bucket of Amazon S3, or of a server that speaks its protocol.
 //
 // It is a [tufrepo.Store] for the command publish, opened by an address such as s3://bucket/prefix?region=eu-central-1.

@@ -1,3 +1,5 @@
+//go:build !nos3
+
 // Package s3test starts a real S3-compatible server for tests: rclone's, built from the module in ../testdata/s3server,
 // or versitygw if FAIRLEAD_VERSITYGW names its program. And it disturbs what is said to one.
 package s3test
