@@ -41,11 +41,12 @@ var mayImport = map[string][]string{
 	"internal/webclient":             {},
 	"update/installertest":           {"channel", "update"},
 	"tufrepo":                        {"channel", "internal/archive", "internal/delta/diff", "internal/disk", "internal/filelock"},
-	"cmd/publish":                    {"cmd/publish/internal/cli", "cmd/publish/internal/kms"},
+	"cmd/publish":                    {"cmd/publish/internal/cli", "cmd/publish/internal/kms", "cmd/publish/internal/s3store"},
 	"cmd/publish/internal/cli":       {"channel", "license", "tufrepo", "internal/disk", "cmd/publish/internal/issuelog", "cmd/publish/internal/keyuri", "cmd/publish/internal/static"},
 	"cmd/publish/internal/keyuri":    {"tufrepo"},
 	"cmd/publish/internal/kms":       {"cmd/publish/internal/keyuri"},
 	"cmd/publish/internal/issuelog":  {"internal/disk", "internal/filelock"},
+	"cmd/publish/internal/s3store":   {"channel", "tufrepo", "cmd/publish/internal/static"},
 	"cmd/publish/internal/static":    {},
 	"bench/delta":                    {"channel", "internal/delta", "internal/delta/diff"},
 	"examples/daemon":                {"update"},
@@ -53,6 +54,8 @@ var mayImport = map[string][]string{
 	"examples/licensed":              {"license", "license/refresh", "update"},
 	"examples/quickstart":            {},
 	"examples/quickstart/notes":      {"license", "update"},
+
+	"cmd/publish/internal/s3store/s3test": {},
 }
 
 // mayNotReach forbids packages by import path, however indirect the way.
@@ -64,7 +67,9 @@ var mayNotReach = map[string][]string{
 	"internal/delta":  {"os/exec", "flag", "testing", module + "/internal/delta/diff"},
 	"internal/trust":  {module + "/license", module + "/update", module + "/tufrepo", "flag", "testing"},
 	"update":          {module + "/tufrepo", module + "/internal/delta/diff", module + "/internal/delta/reloc/relocdiff", module + "/cmd/", "flag", "testing", "github.com/stretchr/", "github.com/spf13/"},
-	"tufrepo":         {module + "/update", module + "/internal/trust", module + "/license", "testing"},
+	"tufrepo":         {module + "/update", module + "/internal/trust", module + "/license", "testing", "github.com/aws/"},
+
+	"cmd/publish/internal/cli": {"github.com/aws/"}, // what talks to a cloud is handed to it
 }
 
 // mayNotImport forbids direct imports: net/http brings log with it, but a library of ours does not call it.

@@ -125,7 +125,8 @@ func hashFile(ctx context.Context, f *os.File, progress progressFunc) (channel.B
 	}
 	hash := sha256.New()
 	m := &meter{ctx: ctx, r: f, sum: hash, name: f.Name(), total: info.Size(), progress: progress}
-	if _, err := io.Copy(io.Discard, m); err != nil {
+	// io.Discard would read 8 kB at a time.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, m, make([]byte, 256<<10)); err != nil {
 		return channel.Blob{}, err
 	}
 	return channel.Blob{SHA256: hex.EncodeToString(hash.Sum(nil)), Length: m.done}, nil

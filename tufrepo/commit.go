@@ -4,16 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
+	"sync"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -127,6 +123,7 @@ func (r *Repo) adoptRoot(b *batch) {
 type committer struct {
 	repo     *Repo
 	batch    *batch
+	mu       sync.Mutex // of result, while blobs are written
 	result   CommitResult
 	revision Revision // of the timestamp written
 }
@@ -137,10 +134,8 @@ func (c *committer) write(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, sum := range slices.Sorted(maps.Keys(c.repo.blobs)) {
-		if err := c.writeBlob(ctx, sum, c.repo.blobs[sum]); err != nil {
-			return err
-		}
+	if err := c.writeBlobs(ctx); err != nil {
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.repo.files)) {
 		if err := c.writeFile(ctx, name, c.repo.files[name]); err != nil {
@@ -272,67 +267,4 @@ func (c *committer) writeFile(ctx context.Context, name string, f pendingFile) e
 	}
 	c.result.Files++
 	return nil
-}
-
-func blobName(sum string) string { return channel.BlobPath(sum) }
-
-func (c *committer) writeBlob(ctx context.Context, sum string, b pendingBlob) error {
-	name, cond := blobName(sum), IfAbsent()
-	if b.damaged {
-		cond = Always()
-	} else if sizer, ok := c.repo.store.(Sizer); ok {
-		switch size, err := sizer.Size(ctx, name); {
-		case err == nil && size == b.length:
-			c.result.Skipped++
-			return nil
-		case err == nil:
-			cond = Always() // damaged: its name says what it should be
-		case !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("tufrepo: publish: %w", err)
-		}
-	}
-	f, err := b.open()
-	if err != nil {
-		return &ArtifactError{b.path, err}
-	}
-	defer func() { _ = f.Close() }()
-	content := &blobReader{r: f, hash: sha256.New(), want: sum, path: cmp.Or(b.path, name), total: b.length, progress: c.repo.progress}
-	switch _, err := c.repo.store.Put(ctx, name, content, cond); {
-	case errors.Is(err, ErrConflict):
-		c.result.Skipped++
-	case err != nil:
-		return fmt.Errorf("tufrepo: publish: %w", err)
-	default:
-		c.result.Files++
-		c.result.Uploaded += b.length
-	}
-	return nil
-}
-
-func (b pendingBlob) open() (io.ReadCloser, error) {
-	if b.path == "" {
-		return io.NopCloser(bytes.NewReader(b.data)), nil
-	}
-	return os.Open(b.path)
-}
-
-// A blobReader fails at its end if the file is not any more what was hashed when it was released, so that nothing is
-// stored under a name that it does not match.
-type blobReader struct {
-	r           io.Reader
-	hash        hash.Hash
-	want, path  string
-	done, total int64
-	progress    func(done, total int64, what string)
-}
-
-func (b *blobReader) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	_, _ = b.hash.Write(p[:n])
-	b.done += int64(n)
-	b.progress(b.done, b.total, b.path)
-	if errors.Is(err, io.EOF) && hex.EncodeToString(b.hash.Sum(nil)) != b.want {
-		return n, &ArtifactError{b.path, errors.New("was changed since it was released; release it again")}
-	}
-	return n, err
 }

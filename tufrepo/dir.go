@@ -16,6 +16,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/fairlead-dev/fairlead/channel"
 	"github.com/fairlead-dev/fairlead/internal/disk"
 	"github.com/fairlead-dev/fairlead/internal/filelock"
 )
@@ -94,20 +95,21 @@ func statRevision(info fs.FileInfo) Revision {
 	return Revision(fmt.Sprintf("%d-%d", info.Size(), info.ModTime().UnixNano()))
 }
 
-func (d dir) Size(ctx context.Context, name string) (int64, error) {
+// CheckBlob compares lengths: a folder keeps no hashes.
+func (d dir) CheckBlob(ctx context.Context, name string, b channel.Blob, _ func() (io.ReadCloser, error)) error {
 	if err := errors.Join(ctx.Err(), checkFileName(name)); err != nil {
-		return 0, err
+		return err
 	}
 	root, err := os.OpenRoot(string(d))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { _ = root.Close() }()
 	info, err := root.Stat(name)
-	if err != nil {
-		return 0, err
+	if err == nil && info.Size() != b.Length {
+		return fmt.Errorf("%s: %w: it has %d bytes, not %d", name, ErrDamaged, info.Size(), b.Length)
 	}
-	return info.Size(), nil
+	return err
 }
 
 func (d dir) Put(ctx context.Context, name string, content io.Reader, cond Condition) (rev Revision, err error) {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fairlead-dev/fairlead/channel"
 )
 
 func get(t *testing.T, s Store, name string) (string, Revision) {
@@ -76,11 +78,10 @@ func TestDir(t *testing.T) {
 	names, err = s.List(t.Context(), "targets/")
 	require.NoError(t, err)
 	require.Empty(t, names)
-	size, err := s.(Sizer).Size(t.Context(), "blobs/sha256/ab/abcd")
-	require.NoError(t, err)
-	require.Equal(t, int64(4), size)
-	_, err = s.(Sizer).Size(t.Context(), "blobs/sha256/ab/gone")
-	require.ErrorIs(t, err, fs.ErrNotExist)
+	check := s.(BlobChecker).CheckBlob
+	require.NoError(t, check(t.Context(), "blobs/sha256/ab/abcd", channel.Blob{Length: 4}, nil))
+	require.ErrorIs(t, check(t.Context(), "blobs/sha256/ab/abcd", channel.Blob{Length: 5}, nil), ErrDamaged)
+	require.ErrorIs(t, check(t.Context(), "blobs/sha256/ab/gone", channel.Blob{Length: 4}, nil), fs.ErrNotExist)
 
 	if runtime.GOOS != "windows" {
 		for name, want := range map[string]fs.FileMode{"blobs/sha256/ab/abcd": 0o644, "blobs/sha256": 0o755} {
@@ -140,7 +141,7 @@ func TestDirNames(t *testing.T) {
 		require.ErrorContains(t, err, "is not the name of a repository's file", "%q", name)
 		_, _, err = s.Get(t.Context(), name)
 		require.ErrorContains(t, err, "is not the name of a repository's file", "%q", name)
-		_, err = s.(Sizer).Size(t.Context(), name)
+		err = s.(BlobChecker).CheckBlob(t.Context(), name, channel.Blob{}, nil)
 		require.ErrorContains(t, err, "is not the name of a repository's file", "%q", name)
 	}
 	_, err = s.List(t.Context(), "../")
@@ -160,7 +161,7 @@ func TestDirDoesNotFollowOut(t *testing.T) {
 	_, err = put(t, s, "metadata/timestamp.json", "x", Always())
 	require.ErrorContains(t, err, "escapes")
 	require.NoFileExists(t, filepath.Join(outside, "timestamp.json"))
-	_, err = s.(Sizer).Size(t.Context(), "metadata/secret")
+	err = s.(BlobChecker).CheckBlob(t.Context(), "metadata/secret", channel.Blob{}, nil)
 	require.ErrorContains(t, err, "escapes")
 }
 

@@ -20,7 +20,7 @@ type OpenConfig struct {
 	Root []byte
 
 	Now      func() time.Time                     // nil: time.Now
-	Progress func(done, total int64, what string) // nil: none; done and total are bytes of the file what
+	Progress func(done, total int64, what string) // nil: none; done and total are bytes of what: a file, or several
 
 	Patches PatchPolicy // of [Repo.Release] and [Repo.Promote]; the zero value makes some
 }

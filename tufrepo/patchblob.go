@@ -104,10 +104,6 @@ func (r *Repo) stands(ctx context.Context, b channel.Blob) bool {
 	if pending, ok := r.blobs[b.SHA256]; ok {
 		return pending.length == b.Length
 	}
-	sizer, ok := r.store.(Sizer)
-	if !ok {
-		return true
-	}
-	size, err := sizer.Size(ctx, blobName(b.SHA256))
-	return err == nil && size == b.Length
+	checker, ok := r.store.(BlobChecker)
+	return !ok || checker.CheckBlob(ctx, blobName(b.SHA256), b, nil) == nil
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"path"
 	"regexp"
+
+	"github.com/fairlead-dev/fairlead/channel"
 )
 
 // A Store is where the files of a repository are put: a folder ([Dir]), an object store. Names are slash-separated
@@ -19,16 +21,22 @@ type Store interface {
 	// Put writes a file, whole or not at all: if content fails, or the context ends, or the process dies, a reader
 	// finds what was there before. On return with nil the file is durable. If cond is not met, nothing is changed
 	// and the error is ErrConflict, possibly wrapped; of two calls at once with the same condition one gets it.
+	//
+	// The content of a blob can also be read again from its beginning (io.Seeker), and has a method Blob() channel.Blob
+	// that says what it should be; reading it fails at its end if it is not.
 	Put(ctx context.Context, name string, content io.Reader, cond Condition) (Revision, error)
 
 	// List names the files whose names start with prefix, in any order. An empty list is no error.
 	List(ctx context.Context, prefix string) ([]string, error)
 }
 
-// A Sizer is a [Store] that knows a file's length without reading it. The error is as for Store.Get. Commit uses it,
-// where there is one, to find blobs that are there but damaged.
-type Sizer interface {
-	Size(ctx context.Context, name string) (int64, error)
+// A BlobChecker is a [Store] that can tell without reading a file whether it is the blob that belongs there. Commit uses
+// it, where there is one, to send no blob twice, and to find blobs that are there but damaged.
+type BlobChecker interface {
+	// CheckBlob compares the file's length with b's, and its SHA-256 if the store keeps one. The error is ErrDamaged,
+	// possibly wrapped, if it is another file, and else as for Store.Get. If open is not nil it gives the blob as it
+	// should be, for a store whose hashes are not of the whole.
+	CheckBlob(ctx context.Context, name string, b channel.Blob, open func() (io.ReadCloser, error)) error
 }
 
 // A Revision is an opaque mark of one content of a file, such as an ETag. "" means that there is no file.
@@ -58,6 +66,9 @@ func (c Condition) Revision() Revision { return c.revision }
 // ErrConflict says that the condition of a Put was not met. From [Repo.Commit] it means that somebody else published
 // meanwhile: nothing visible was changed; open the repository again and repeat the edits.
 var ErrConflict = errors.New("the file was changed by somebody else")
+
+// ErrDamaged says that a file is not the one that belongs under its name, see [BlobChecker].
+var ErrDamaged = errors.New("the file is not what its name says")
 
 // fileNameRE is what a path element may be: no element starts with a dot, so neither "..", nor hidden files, nor the
 // temporary and lock files of Dir can be named.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fairlead-dev/fairlead/cmd/publish/internal/cli"
 	"github.com/fairlead-dev/fairlead/cmd/publish/internal/kms"
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/s3store"
 )
 
 func main() {
@@ -28,6 +29,7 @@ func main() {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Passphrase: os.Getenv("PUBLISH_PASSPHRASE"), Now: os.Getenv("PUBLISH_NOW"), By: cmp.Or(os.Getenv("PUBLISH_BY"), whoami()),
 		Getenv: os.Getenv, Providers: kms.Providers(),
+		Stores: map[string]cli.OpenStore{"s3": s3store.Open},
 	})
 	stop()
 	os.Exit(code)

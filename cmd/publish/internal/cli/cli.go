@@ -33,6 +33,8 @@ type System struct {
 
 	Getenv    func(name string) string   // for keys named env://NAME; nil: there are none
 	Providers map[string]keyuri.Provider // key services by the scheme of their URIs
+
+	Stores map[string]OpenStore // of addresses, by their scheme: s3 of s3://bucket/prefix
 }
 
 // Run runs the command with args, the program's name not among them, and returns its exit code. When ctx ends,
@@ -55,14 +57,15 @@ type app struct {
 	out *output
 	now func() time.Time
 
-	json             bool
-	repoDir, keysDir string
-	rootFile         string // what is trusted; "": the repository's own
-	configFile       string // "": publish.yaml, if it is there
-	licenses         licenseFlags
-	patches          tufrepo.PatchPolicy
-	passphraseFile   string
-	secret           []byte // the passphrase, once asked for
+	json           bool
+	repo, keysDir  string // the repository's folder or address; the folder of keys
+	opened         tufrepo.Store
+	rootFile       string // what is trusted; "": the repository's own
+	configFile     string // "": publish.yaml, if it is there
+	licenses       licenseFlags
+	patches        tufrepo.PatchPolicy
+	passphraseFile string
+	secret         []byte // the passphrase, once asked for
 
 	result result
 }
@@ -98,7 +101,7 @@ func (a *app) rootCommand() *cobra.Command {
 		return noVerb(cmd, args)
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.repoDir, "repo", "updates", "the repository's folder")
+	f.StringVar(&a.repo, "repo", "updates", "the repository: a folder, or s3://BUCKET/PREFIX?region=REGION")
 	f.StringVar(&a.keysDir, "keys", "keys", "the folder of the key files")
 	f.StringVar(&a.rootFile, "root", "", "a copy of the repository's first root.json to trust, kept elsewhere\n(without it, whatever stands in the repository is trusted)")
 	f.StringVar(&a.configFile, "config", "", "the settings file (default publish.yaml, if it is there)")

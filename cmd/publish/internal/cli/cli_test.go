@@ -49,7 +49,7 @@ func TestConflict(t *testing.T) {
 	dir, _ := repository(t)
 	attempt := func(between func()) (result, *failure) {
 		a := &app{out: newOutput(io.Discard, io.Discard), now: func() time.Time { return noon },
-			repoDir: filepath.Join(dir, "updates"), keysDir: filepath.Join(dir, "keys")}
+			repo: filepath.Join(dir, "updates"), keysDir: filepath.Join(dir, "keys")}
 		res, err := a.edit(t.Context(), where{}, func(_ context.Context, repo *tufrepo.Repo, w where) ([]channel.Release, error) {
 			between()
 			return one(repo.Hold(w.product, w.channel, "1.0.0", "mine"))

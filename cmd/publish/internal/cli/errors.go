@@ -89,6 +89,7 @@ func explainRepo(err error) *failure {
 		absent   *tufrepo.NotFoundError
 		state    *tufrepo.StateError
 		artifact *tufrepo.ArtifactError
+		store    hinted
 	)
 	switch {
 	case errors.Is(err, tufrepo.ErrConflict):
@@ -114,6 +115,8 @@ func explainRepo(err error) *failure {
 	case errors.As(err, &artifact):
 		return &failure{Code: "artifact", exit: exitUsage,
 			Hint: "an artifact is the program itself, or a .tar.gz, .tar.zst or .zip with it inside, named with --executable PATH"}
+	case errors.As(err, &store):
+		return &failure{Code: "store", exit: exitFailed, Hint: store.Hint()}
 	}
 	return explainKeys(err)
 }

@@ -62,35 +62,15 @@ func (a *app) init(ctx context.Context, o initOptions) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkVacant(); err != nil {
+	if err := a.checkVacant(ctx); err != nil {
 		return nil, err
 	}
 	keys, err := a.roleKeys(ctx, roles, o)
 	if err != nil {
 		return nil, err
 	}
-	// The repository is made beside its place and moved there whole: an init that is interrupted leaves nothing
-	// that would be in the way of the next.
-	repoDir := filepath.Clean(a.repoDir)
-	if err := os.MkdirAll(filepath.Dir(repoDir), 0o755); err != nil {
-		return nil, err
-	}
-	staging, err := os.MkdirTemp(filepath.Dir(repoDir), ".init-*")
+	repo, root, err := a.createIn(ctx, keys, o)
 	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(staging) }()
-	repo, err := a.create(ctx, staging, keys, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(staging, 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(repoDir); err != nil && !errors.Is(err, fs.ErrNotExist) { // empty, or it stays
-		return nil, err
-	}
-	if err := os.Rename(staging, repoDir); err != nil {
 		return nil, err
 	}
 	if o.insecure {
@@ -100,26 +80,25 @@ func (a *app) init(ctx context.Context, o initOptions) (result, error) {
 	if _, err := os.Lstat(offline); err != nil {
 		offline = "the keys of root"
 	}
-	a.out.talk("embed %s into the app; keep %s offline, and a copy of it", filepath.Join(a.repoDir, rootFile), offline)
+	a.out.talk("embed %s into the app; keep %s offline, and a copy of it", root, offline)
 	a.out.talk("next: publish release --version 1.0.0 --artifact linux/amd64=PATH")
-	return &created{a.repoDir, filepath.ToSlash(filepath.Join(a.repoDir, rootFile)), roleStatuses(repo, a.now())}, nil
+	return &created{a.repo, filepath.ToSlash(root), roleStatuses(repo, a.now())}, nil
 }
 
-// checkVacant refuses a folder with anything in it: it would be published.
-func (a *app) checkVacant() error {
-	entries, err := os.ReadDir(a.repoDir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case len(entries) == 0:
-		return nil
+// createIn makes the repository, and returns the path of the root to embed, too.
+func (a *app) createIn(ctx context.Context, keys map[string]tufrepo.RoleKeys, o initOptions) (repo *tufrepo.Repo, root string, err error) {
+	if !a.remote() {
+		repo, err = a.createFolder(ctx, keys, o)
+		return repo, filepath.Join(a.repo, rootFile), err
 	}
-	if _, err := os.Stat(filepath.Join(a.repoDir, "metadata")); err == nil {
-		return failf(exitFailed, "exists", "see it with `publish status`; add to it with `publish channel add`", "there is a repository in %s already", a.repoDir)
+	store, err := a.store(ctx)
+	if err != nil {
+		return nil, "", err
 	}
-	return failf(exitFailed, "exists", "name an empty folder with --repo", "%s is not empty", a.repoDir)
+	if repo, err = a.create(ctx, store, keys, o); err != nil {
+		return nil, "", err
+	}
+	return repo, a.rootCopy(), nil
 }
 
 var topRoles = []string{"root", "targets", "snapshot", "timestamp"}
@@ -222,8 +201,8 @@ func givenKeys(flags []string) (map[string][]tufrepo.PublicKey, error) {
 	return given, nil
 }
 
-// create makes the repository in dir: the top roles, then the channels.
-func (a *app) create(ctx context.Context, dir string, keys map[string]tufrepo.RoleKeys, o initOptions) (*tufrepo.Repo, error) {
+// create makes the repository in store: the top roles, then the channels. It goes on with one that has no channel yet.
+func (a *app) create(ctx context.Context, store tufrepo.Store, keys map[string]tufrepo.RoleKeys, o initOptions) (*tufrepo.Repo, error) {
 	var wanted []*tufrepo.MissingKeysError
 	for role, rk := range keys {
 		m := &tufrepo.MissingKeysError{Role: role, Need: rk.Threshold}
@@ -236,12 +215,23 @@ func (a *app) create(ctx context.Context, dir string, keys map[string]tufrepo.Ro
 	if err != nil {
 		return nil, err
 	}
-	repo, err := tufrepo.Create(ctx, tufrepo.Dir(dir), tufrepo.CreateConfig{
+	repo, err := tufrepo.Create(ctx, store, tufrepo.CreateConfig{
 		Root: keys["root"], Targets: keys["targets"], Snapshot: keys["snapshot"], Timestamp: keys["timestamp"],
 		License: keys["license"], Now: a.now, Progress: a.out.progress,
 	}, signers...)
+	if errors.Is(err, tufrepo.ErrExists) {
+		repo, err = tufrepo.Open(ctx, store, tufrepo.OpenConfig{Now: a.now, Progress: a.out.progress})
+	}
 	if err != nil {
 		return nil, err
+	}
+	if a.remote() {
+		if err := a.probe(ctx, store); err != nil {
+			return nil, err
+		}
+		if err := a.copyRoot(ctx); err != nil {
+			return nil, err
+		}
 	}
 	for _, c := range o.channels {
 		name := channel.RoleName(o.product, c)

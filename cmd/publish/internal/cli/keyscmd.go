@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -85,7 +84,9 @@ func (a *app) showKeys(ctx context.Context, files []string) (result, error) {
 		return nil, err
 	}
 	var roles []tufrepo.RoleStatus
-	if _, err := os.Stat(filepath.Join(a.repoDir, rootFile)); err == nil {
+	if there, err := a.published(ctx); err != nil {
+		return nil, err
+	} else if there {
 		repo, err := a.open(ctx, a.now())
 		if err != nil {
 			return nil, err

@@ -83,7 +83,9 @@ func (a *app) licenseStanding(ctx context.Context) (*standing, error) {
 	w := &standing{licenseSettings: s.License}
 	w.Log = cmp.Or(a.licenses.log, w.Log, filepath.Join(a.keysDir, "licenses.log"))
 	w.Keyring, w.Revocations = cmp.Or(a.licenses.keyring, w.Keyring), cmp.Or(a.licenses.revocations, w.Revocations)
-	if a.hasRepository() {
+	if there, err := a.published(ctx); err != nil {
+		w.trouble = err
+	} else if there {
 		w.repo, w.trouble = a.open(ctx, a.now())
 	}
 	if w.repo != nil {
@@ -93,11 +95,6 @@ func (a *app) licenseStanding(ctx context.Context) (*standing, error) {
 		return nil, err
 	}
 	return w, w.readRevocations(ctx)
-}
-
-func (a *app) hasRepository() bool {
-	_, err := os.Stat(filepath.Join(a.repoDir, rootFile))
-	return err == nil
 }
 
 func (w *standing) readRing(ctx context.Context) (err error) {

@@ -1,12 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,18 +19,22 @@ const rootFile = "metadata/1.root.json"
 
 // open opens the repository for work at the time at.
 func (a *app) open(ctx context.Context, at time.Time) (*tufrepo.Repo, error) {
-	if _, err := os.Stat(filepath.Join(a.repoDir, rootFile)); errors.Is(err, fs.ErrNotExist) {
-		return nil, a.noRepository()
+	store, err := a.store(ctx)
+	if err != nil {
+		return nil, err
 	}
 	root, err := a.trustedRoot()
 	if err != nil {
 		return nil, err
 	}
-	repo, err := tufrepo.Open(ctx, tufrepo.Dir(a.repoDir), tufrepo.OpenConfig{
+	repo, err := tufrepo.Open(ctx, store, tufrepo.OpenConfig{
 		Root: root, Now: func() time.Time { return at }, Progress: a.out.progress, Patches: a.patches,
 	})
 	var gone *tufrepo.NotFoundError
 	if errors.As(err, &gone) {
+		if there, err := a.published(ctx); err != nil || !there {
+			return nil, cmp.Or(err, a.noRepository())
+		}
 		return nil, failf(exitVerify, "incomplete", "restore it from a copy; `publish verify` says what else is missing", "%s", plain(err))
 	}
 	return repo, err
@@ -47,11 +49,6 @@ func (a *app) trustedRoot() ([]byte, error) {
 }
 
 const maxRootFile = 512 << 10 // bytes
-
-func (a *app) noRepository() error {
-	return failf(exitFailed, "no_repository", "name its folder with --repo, or make one with `publish init --product NAME`",
-		"there is no repository in %s", a.repoDir)
-}
 
 // where says which list of releases is meant.
 type where struct {
@@ -202,7 +199,7 @@ func (a *app) commitWith(ctx context.Context, repo *tufrepo.Repo, e *edited, sig
 		return err
 	}
 	e.Signed, e.Files, e.Bytes = signedRoles(done.Roles), done.Files, done.Uploaded
-	a.out.talk("wrote %s to %s, %s of artifacts and notes among them", count(done.Files, "file"), a.repoDir, size(done.Uploaded))
+	a.out.talk("wrote %s to %s, %s of artifacts and notes among them", count(done.Files, "file"), a.repo, size(done.Uploaded))
 	return nil
 }
 

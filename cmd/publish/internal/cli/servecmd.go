@@ -30,7 +30,10 @@ production any server of static files does; this one only shows what headers to 
 }
 
 func (a *app) serve(ctx context.Context, addr string) error {
-	if _, err := os.Stat(filepath.Join(a.repoDir, rootFile)); errors.Is(err, fs.ErrNotExist) {
+	if a.remote() {
+		return usagef("clients and CDNs read the bucket itself, docs/publish.md says how", "%s is no folder, and only folders are served", a.repo)
+	}
+	if _, err := os.Stat(filepath.Join(a.repo, rootFile)); errors.Is(err, fs.ErrNotExist) {
 		return a.noRepository()
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
@@ -40,6 +43,6 @@ func (a *app) serve(ctx context.Context, addr string) error {
 	if err := a.out.data(&serving{"http://" + listener.Addr().String()}); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	a.out.talk("serving %s; interrupt to stop", a.repoDir)
-	return static.Serve(ctx, listener, a.repoDir)
+	a.out.talk("serving %s; interrupt to stop", a.repo)
+	return static.Serve(ctx, listener, a.repo)
 }

@@ -1,12 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -95,7 +94,7 @@ func (a *app) status(ctx context.Context, within, at string) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &status{Repository: a.repoDir, At: now, Roles: roleStatuses(repo, now)}
+	s := &status{Repository: a.repo, At: now, Roles: roleStatuses(repo, now)}
 	if s.Channels, err = lists(repo, where{}, now); err != nil {
 		return nil, err
 	}
@@ -281,25 +280,33 @@ func (a *app) verify(ctx context.Context, at string) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(a.repoDir, "metadata")); errors.Is(err, fs.ErrNotExist) {
-		return nil, a.noRepository()
+	store, err := a.store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if names, err := store.List(ctx, "metadata/"); err != nil || len(names) == 0 {
+		return nil, cmp.Or(err, a.noRepository())
 	}
 	root, err := a.trustedRoot()
 	if err != nil {
 		return nil, err
 	}
 	if root == nil {
-		if root, err = readCapped(filepath.Join(a.repoDir, filepath.FromSlash(rootFile)), maxRootFile); err != nil {
+		root, err = a.storedRoot(ctx)
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil, failf(exitVerify, "incomplete", "restore it from a copy, or give one with --root", "%s", plain(err))
+		}
+		if err != nil {
+			return nil, err
 		}
 		a.out.talk("trusting the repository's own first root; give --root FILE, a copy kept elsewhere, to find a forged one")
 	}
-	report, err := tufrepo.Verify(ctx, tufrepo.Dir(a.repoDir), root, now)
+	report, err := tufrepo.Verify(ctx, store, root, now)
 	var found *tufrepo.VerifyError
 	if err != nil && !errors.As(err, &found) {
 		return nil, err
 	}
-	v := &verified{a.repoDir, now, []finding{}, report.Roles, report.Releases, report.Manifests, report.Blobs, report.Bytes, report.Unlisted}
+	v := &verified{a.repo, now, []finding{}, report.Roles, report.Releases, report.Manifests, report.Blobs, report.Bytes, report.Unlisted}
 	for _, f := range report.Findings {
 		v.Findings = append(v.Findings, finding{string(f.Severity), f.Name, f.Problem, f.Next})
 	}

@@ -65,16 +65,17 @@ func Handler(files fs.FS) http.Handler {
 		}
 		name := strings.TrimPrefix(req.URL.Path, "/")
 		if !servable(files, name) {
-			h.Set("Cache-Control", "no-cache") // the next root may be there in a moment
+			h.Set("Cache-Control", changing) // the next root may be there in a moment
 			http.NotFound(w, req)
 			return
 		}
-		h.Set("Content-Type", contentType(name))
-		if !immutable(name) {
+		contentType, cacheControl := Headers(name)
+		h.Set("Content-Type", contentType)
+		h.Set("Cache-Control", cacheControl)
+		if cacheControl == changing {
 			serveChanging(w, req, files, name)
 			return
 		}
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 		server.ServeHTTP(w, req)
 	})
 }
@@ -87,7 +88,6 @@ func serveChanging(w http.ResponseWriter, req *http.Request, files fs.FS, name s
 		http.NotFound(w, req)
 		return
 	}
-	w.Header().Set("Cache-Control", "no-cache")
 	w.Header().Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(data)))
 	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(data))
 }
@@ -106,14 +106,20 @@ func servable(files fs.FS, name string) bool {
 
 var versionedRE = regexp.MustCompile(`^metadata/[0-9]+\.[a-z0-9.-]+\.json$`)
 
-// immutable: what carries its version or its hash in its name never changes. The timestamp is what clients poll.
-func immutable(name string) bool {
-	return !strings.HasPrefix(name, "metadata/") || versionedRE.MatchString(name)
-}
+const (
+	changing  = "no-cache"
+	immutable = "public, max-age=31536000, immutable"
+)
 
-func contentType(name string) string {
+// Headers are the Content-Type and the Cache-Control that a server gives a repository's file. What carries its version or
+// its hash in its name never changes. The timestamp, the only other file, is what clients poll.
+func Headers(name string) (contentType, cacheControl string) {
+	contentType, cacheControl = "application/octet-stream", immutable
 	if strings.HasSuffix(name, ".json") {
-		return "application/json"
+		contentType = "application/json"
 	}
-	return "application/octet-stream"
+	if strings.HasPrefix(name, "metadata/") && !versionedRE.MatchString(name) {
+		cacheControl = changing
+	}
+	return contentType, cacheControl
 }
