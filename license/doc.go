@@ -31,7 +31,8 @@
 //
 // A license is named by its jti, never by the token's bytes or their hash: an ECDSA signature has two spellings.
 //
-// Around the token white space is fine, and so is armour, in which mail programs may wrap it:
+// Around the token white space is fine, and so is armour, in which mail programs may wrap it. The whole may be UTF-16 with a
+// byte order mark, as Windows PowerShell writes it:
 //
 //	-----BEGIN LICENSE-----
 //	eyJhbGciOiJFZERTQSIsImtpZCI6ImFjbWUtMjAyNiIsInR5cCI6ImxpY2Vuc2Ur
