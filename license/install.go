@@ -90,7 +90,7 @@ func (s *Store) admit(v *view, l, old *License) error {
 	case offered.State == Revoked:
 		return refuse(ErrRevoked, "this licence was revoked by its issuer: %s", offered.Reason)
 	case offered.State == WrongMachine:
-		return refuse(ErrWrongMachine, "this licence is for other installations, not for this one")
+		return refuse(ErrWrongMachine, "%s", offered.Reason)
 	}
 	for _, h := range v.held {
 		state := v.verifier.Evaluate(h.license, at).State

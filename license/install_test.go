@@ -35,7 +35,7 @@ func TestInstall(t *testing.T) {
 	for range 2 { // on nothing, and on a licence
 		refused(nil, license.ErrMalformed, "")
 		refused([]byte("garbage"), license.ErrMalformed, "0 dots")
-		refused(numbered(t, 9, bound), license.ErrWrongMachine, "for other installations")
+		refused(numbered(t, 9, bound), license.ErrWrongMachine, "it has no id that the app knows")
 		status, err := s.Install(t.Context(), license.Armor(numbered(t, 2)))
 		require.NoError(t, err)
 		requireCounts(t, status, license.Valid, "jti-2")
