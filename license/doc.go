@@ -108,7 +108,8 @@
 //   - Candidates are tokens that Parse accepts, that are not revoked, for this machine, and started.
 //   - Of one licence (lid) the highest seq counts, also when its terms are worse: the issuer said it later. A renewal
 //     that starts later leaves the present token in place until then. Of one seq, the later iat, then the higher jti.
-//   - Of several licences one that holds comes before one that has expired, then the later iat, then the higher jti.
+//   - Of several licences one that holds comes before one that has expired, then one that was bought before a trial, then the
+//     later iat, then the higher jti.
 //   - Without a candidate the failure that tells most is shown: Revoked, WrongMachine, NotYetValid, Invalid, Missing.
 //
 // What cannot be read is a sentence in Status.Warnings and hides nothing; what it had when it could be read counts on while

@@ -250,3 +250,24 @@ func TestRefresh(t *testing.T) {
 	require.NoError(t, err)
 	requireCounts(t, status, license.Valid, "jti-2")
 }
+
+// Who has bought a licence has it, whatever evaluation licence comes with the app.
+func TestTrialTakesNothing(t *testing.T) {
+	trial := issue(t, lid("trial"), func(l *license.License) {
+		l.Trial, l.IssuedAt, l.NotBefore = true, date("2026-02-20"), date("2026-02-20")
+		l.Expires, l.LicenseExpires = date("2026-12-01"), date("2026-12-01")
+	})
+	where := filepath.Join(t.TempDir(), "store")
+	built := from(license.Token("the evaluation licence", trial))
+	s := open(t, built, dir(where))
+	requireCounts(t, s.Current(), license.Valid, "jti-trial")
+	status, err := s.Install(t.Context(), numbered(t, 1))
+	require.NoError(t, err)
+	requireCounts(t, status, license.Valid, "jti-1")
+	requireCounts(t, open(t, built, dir(where)).Current(), license.Valid, "jti-1")
+	_, err = open(t, dir(where)).Install(t.Context(), trial)
+	require.ErrorIs(t, err, license.ErrNotBetter)
+
+	// A trial that holds still comes before a licence that has ended.
+	requireCounts(t, open(t, built, dir(""), from(license.Token("t", numbered(t, 1, ended)), license.Token("trial", trial))).Current(), license.Valid, "jti-trial")
+}
