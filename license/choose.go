@@ -16,6 +16,7 @@ type view struct {
 	held     []held    // authentic tokens, in the order of the sources
 	refused  []refused // what is no token for this product
 	faults   []error   // of sources that could not be read
+	unread   bool      // one of them is the store's own folder
 	warnings []string  // of the lists
 	floor    floor
 }

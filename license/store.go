@@ -332,7 +332,8 @@ func (s *Store) look(ctx context.Context) *view {
 		found, err := source.Load(ctx)
 		if err != nil {
 			v.faults = append(v.faults, err)
-			found = withLast(found, s.last[i])
+			v.unread = v.unread || i == 0
+			found = withLast(found, s.last[i], err)
 		}
 		s.last[i] = found
 		for _, f := range found {
@@ -345,10 +346,11 @@ func (s *Store) look(ctx context.Context) *view {
 	return v
 }
 
-// withLast adds to what was found of a source what was there the last time: an error says nothing about what it hides.
-func withLast(found, last []Found) []Found {
+// withLast adds to what was found of a source what err may hide of what was there the last time.
+func withLast(found, last []Found, err error) []Found {
+	had := found[:len(found):len(found)] // not what is added: several tokens may have one name
 	for _, f := range last {
-		if !slices.ContainsFunc(found, func(g Found) bool { return g.Name == f.Name }) {
+		if hides(err, f.Name) && !slices.ContainsFunc(had, func(g Found) bool { return g.Name == f.Name }) {
 			found = append(found, f)
 		}
 	}
