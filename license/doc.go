@@ -122,7 +122,8 @@
 // renewals to come, other licences, and tokens that another version of the app may read. clock.json is the memory of time,
 // see below. Both are replaced in one step, under the lock on the file lock. A crash at any moment leaves the old file or
 // the new. Whatever stands in their place, and is no such file, is left out with a warning and replaced at the next
-// installation. It need not be kept from anybody's hands: nothing in it is believed that is not signed.
+// installation. Beside them is device.key, once a request was made, see [OpenDevice]. Nobody gets a licence by writing to the
+// folder, since only what is signed counts. Who can write to it can remove licences, and what is remembered of time.
 //
 // # Clocks
 //
@@ -133,14 +134,15 @@
 //   - the time that this clock has shown before, if it is more than a day behind that.
 //
 // Up to a day nothing is said about it; beyond, a warning asks to set the clock. So a clock set back, or to 1970 by an empty
-// battery, brings no licence back, and none that holds is lost by it. A licence that has not started is [ClockSuspect]
+// battery, brings no licence back that had ended by then, and none that holds is lost by it. A licence that has not started is [ClockSuspect]
 // instead of NotYetValid while the clock is certainly wrong: more than a day behind what is certain, or before the build.
 //
 // The last of these is soft, since a clock may have been ahead by mistake. It takes over a leap forward of more than a week
 // only once the clock is there again, a day to 35 days later. And when the clock then stays behind it for a week, without being behind what is
 // certain, the clock is believed after all; at once if there is a signed time that was not known then and is within 30 days
 // of the clock, say a licence that the vendor has issued anew. So whoever sets the clock back gains what a week of patience
-// gives him, and an honest customer loses no more than a week. This is a floor, and no police.
+// gives him, or removing clock.json at once, and an honest customer loses no more than a week. What is certain holds
+// for all. This is a floor, and no police.
 //
 // # Lists
 //

@@ -80,8 +80,8 @@ func (v *Verifier) invalid(err error, now time.Time) Status {
 	return Status{State: Invalid, Err: err, At: now, open: v != nil && v.config.Open}
 }
 
-// Evaluate judges a licence at the time now. It is pure: same input, same answer. A nil licence is Missing, and
-// one that Parse would not have accepted for this product is Invalid.
+// Evaluate judges a licence that Parse has returned at the time now. It is pure: same input, same answer. A nil licence is
+// Missing, and one of another issuer or for another product is Invalid.
 func (v *Verifier) Evaluate(l *License, now time.Time) Status {
 	if v == nil || v.config.Keys == nil {
 		return v.invalid(refuse(ErrUnknownKey, "no keys are known: make the verifier with NewVerifier"), now)
