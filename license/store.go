@@ -64,6 +64,7 @@ type Store struct {
 	parsed   map[string]parsed // by the bytes of a token
 	last     [][]Found         // by source, the shelf first: what was had the last time that it could be read
 	noteDue  time.Duration     // when the time is to be noted in the folder
+	noted    time.Time         // what was proven when it was noted last
 	watchers map[chan struct{}]bool
 }
 
@@ -225,11 +226,12 @@ func (s *Store) judgeNow(v *view) (Status, *held) {
 	return status, chosen
 }
 
-// observe remembers what the clock says, and about once an hour notes it in the folder. The turn is held.
+// observe remembers what the clock says, and notes it in the folder: about once an hour, and when more is proven than before.
+// The turn is held.
 func (s *Store) observe(now time.Time, tick time.Duration, proven time.Time) {
 	next := s.remembered().observe(now, proven)
-	if s.config.Dir != "" && (tick >= s.noteDue || tick < s.noteDue-noteEvery) {
-		s.noteDue = tick + noteEvery
+	if s.config.Dir != "" && (tick >= s.noteDue || tick < s.noteDue-noteEvery || proven.After(s.noted)) {
+		s.noteDue, s.noted = tick+noteEvery, proven
 		err := s.shelf.noteClock(func(kept memory) memory {
 			if kept != (memory{}) { // other processes have the same clock, and may have seen more of it
 				next = kept.observe(now, proven)
