@@ -64,6 +64,9 @@ func (k kind) split(raw []byte) (signed string, parts [3][]byte, err error) {
 	if err != nil {
 		return "", parts, err
 	}
+	if token == "" {
+		return "", parts, refuse(ErrMalformed, "there is no %s in it: it is empty", k.name)
+	}
 	if len(token) > k.limit {
 		return "", parts, refuse(ErrMalformed, "the token is longer than %d bytes", k.limit)
 	}
@@ -100,10 +103,19 @@ func (k kind) unarmor(raw []byte) (string, error) {
 			return "", k.mistaken(other)
 		}
 	}
+	keep := func(where, line string) error {
+		return refuse(ErrMalformed, "there is something else %s the line %q: keep the lines from %q to %q only", where, line, k.begin, k.end)
+	}
 	if !bytes.HasPrefix(text, []byte(k.begin)) {
+		if bytes.Contains(text, []byte(k.begin)) {
+			return "", keep("before", k.begin)
+		}
 		return string(text), nil
 	}
 	body, ok := bytes.CutSuffix(text[len(k.begin):], []byte(k.end))
+	if !ok && bytes.Contains(body, []byte(k.end)) {
+		return "", keep("behind", k.end)
+	}
 	if !ok {
 		return "", refuse(ErrMalformed, "the line %q is missing: was the %s copied whole?", k.end, k.name)
 	}
