@@ -72,7 +72,8 @@ type License struct {
 	Trial bool
 
 	// Nodes (nodes) are the fingerprints of the installations it is for; none: any. MaxNodes (max_nodes) is how many
-	// were sold; 0: no limit. A token that names more is refused, so that none can be added without buying them.
+	// were sold; 0: no limit. A token that names more is refused, so that none can be added without buying them. There is
+	// room for some 170 that MachineNode made.
 	Nodes    []string
 	MaxNodes int64
 
