@@ -16,6 +16,7 @@ type view struct {
 	held     []held    // authentic tokens, in the order of the sources
 	refused  []refused // what is no token for this product
 	faults   []error   // of sources that could not be read
+	unread   bool      // one of them is the store's own folder
 	warnings []string  // of the lists
 	floor    floor
 }
@@ -76,8 +77,16 @@ func renews(a, b *License) bool {
 
 // outranks reports whether the licence of a comes before that of b, another one.
 func outranks(a, b *Status) bool {
-	return cmp.Or(cmp.Compare(a.State.rank(), b.State.rank()), a.License.IssuedAt.Compare(b.License.IssuedAt),
-		strings.Compare(a.License.ID, b.License.ID)) > 0
+	return cmp.Or(cmp.Compare(a.State.rank(), b.State.rank()), cmp.Compare(a.License.sold(), b.License.sold()),
+		a.License.IssuedAt.Compare(b.License.IssuedAt), strings.Compare(a.License.ID, b.License.ID)) > 0
+}
+
+// sold is 0 for a trial, which takes nothing from who has bought a licence, however early.
+func (l *License) sold() int {
+	if l.Trial {
+		return 0
+	}
+	return 1
 }
 
 // rank orders the states of different licences: one that holds, one that did, and then what tells most.

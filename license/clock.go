@@ -75,7 +75,7 @@ type memory struct {
 	Seen   int64 `json:"seen,omitempty"`   // the latest that the clock has said and was believed
 	Ahead  int64 `json:"ahead,omitempty"`  // first said by a clock that is too far ahead
 	Behind int64 `json:"behind,omitempty"` // first said by a clock that is behind
-	Proven int64 `json:"proven,omitempty"` // the floor when Seen was last noted
+	Proven int64 `json:"proven,omitempty"` // the highest floor at which Seen was noted
 }
 
 func (m memory) seen() time.Time {
@@ -91,7 +91,7 @@ func (m memory) observe(now, proven time.Time) memory {
 	if at < max(floor-seconds(tolerance), minDate) || at > maxDate {
 		return m // a clock that is certainly wrong says nothing
 	}
-	believe := memory{Seen: at, Proven: floor}
+	believe := memory{Seen: at, Proven: max(floor, m.Proven)} // also what is out of sight just now
 	switch {
 	case at > max(m.Seen, floor)+seconds(stride):
 		m.Behind = 0

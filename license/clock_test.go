@@ -140,6 +140,45 @@ func TestClockThatGoesBack(t *testing.T) {
 	is(end.AddDate(0, 0, 10), license.Expired, 0)
 }
 
+// A signed time that was known before speaks for no clock, though it was away in the meantime: a licence that was hidden, or
+// lists that the app has only after its first question.
+func TestKnownTimesSpeakOnce(t *testing.T) {
+	end := date("2027-01-01")
+	signed := date("2026-12-10")
+	token := issue(t, func(l *license.License) { l.IssuedAt, l.NotBefore, l.Grace = signed, signed, 0 })
+	lists := &listSource{&license.Lists{Time: signed, Revocations: &license.Revocations{Number: 1}}}
+	for name, ask := range map[string]func(where string, c *clock) license.Status{
+		"hidden": func(where string, c *clock) license.Status {
+			t.Setenv("ACME_LICENSE", string(token))
+			status := open(t, dir(where), c.in, from(license.Env("ACME_LICENSE"))).Current()
+			t.Setenv("ACME_LICENSE", "")
+			open(t, dir(where), c.in, from(license.Env("ACME_LICENSE"))).Current()
+			return status
+		},
+		"lists": func(where string, c *clock) license.Status {
+			s := open(t, dir(where), c.in, from(license.Token("t", numbered(t, 1, func(l *license.License) { l.Grace = 0 }))))
+			s.Current()
+			s.UseLists(lists)
+			return s.Current()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			where := filepath.Join(t.TempDir(), "store")
+			c := clockAt(end.AddDate(0, 0, -3))
+			for c.now().Before(end.AddDate(0, 0, 3)) {
+				ask(where, c)
+				c.add(20 * time.Hour)
+			}
+			requireCounts(t, ask(where, c), license.Expired, "")
+			c.set(signed.AddDate(0, 0, 5))
+			for range 3 {
+				requireCounts(t, ask(where, c), license.Expired, "")
+				c.add(20 * time.Hour)
+			}
+		})
+	}
+}
+
 // A clock that was once wrong ends no licence for ever.
 func TestClockThatWasAhead(t *testing.T) {
 	where := filepath.Join(t.TempDir(), "store")

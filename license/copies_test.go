@@ -151,3 +151,29 @@ func TestDatesOfGenuineTokens(t *testing.T) {
 		})
 	}
 }
+
+// What Windows PowerShell makes of a licence: UTF-16 with a byte order mark.
+func TestUTF16(t *testing.T) {
+	wide := func(text string, big bool) []byte {
+		var out []byte
+		for _, c := range "\ufeff" + text {
+			pair := []byte{byte(c), byte(c >> 8)}
+			if big {
+				slices.Reverse(pair)
+			}
+			out = append(out, pair...)
+		}
+		return out
+	}
+	v, token := verifier(t), string(issue(t))
+	for _, big := range []bool{false, true} {
+		for _, text := range []string{token, token + "\r\n", string(license.Armor([]byte(token)))} {
+			require.Equal(t, license.Valid, v.Status(wide(text, big), now).State)
+		}
+		require.Equal(t, license.Missing, v.Status(wide("\r\n", big), now).State)
+		require.Equal(t, license.Missing, v.Status(wide("", big), now).State)
+		refused(t, v, wide(token+"\u0141", big), license.ErrMalformed, "alphabet")
+		refused(t, v, wide(token, big)[:len(token)], license.ErrMalformed, "")
+		refused(t, v, append(wide(token, big), 0), license.ErrMalformed, "alphabet")
+	}
+}

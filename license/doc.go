@@ -31,7 +31,8 @@
 //
 // A license is named by its jti, never by the token's bytes or their hash: an ECDSA signature has two spellings.
 //
-// Around the token white space is fine, and so is armour, in which mail programs may wrap it:
+// Around the token white space is fine, and so is armour, in which mail programs may wrap it. The whole may be UTF-16 with a
+// byte order mark, as Windows PowerShell writes it:
 //
 //	-----BEGIN LICENSE-----
 //	eyJhbGciOiJFZERTQSIsImtpZCI6ImFjbWUtMjAyNiIsInR5cCI6ImxpY2Vuc2Ur
@@ -107,7 +108,8 @@
 //   - Candidates are tokens that Parse accepts, that are not revoked, for this machine, and started.
 //   - Of one licence (lid) the highest seq counts, also when its terms are worse: the issuer said it later. A renewal
 //     that starts later leaves the present token in place until then. Of one seq, the later iat, then the higher jti.
-//   - Of several licences one that holds comes before one that has expired, then the later iat, then the higher jti.
+//   - Of several licences one that holds comes before one that has expired, then one that was bought before a trial, then the
+//     later iat, then the higher jti.
 //   - Without a candidate the failure that tells most is shown: Revoked, WrongMachine, NotYetValid, Invalid, Missing.
 //
 // What cannot be read is a sentence in Status.Warnings and hides nothing; what it had when it could be read counts on while
@@ -120,7 +122,8 @@
 // renewals to come, other licences, and tokens that another version of the app may read. clock.json is the memory of time,
 // see below. Both are replaced in one step, under the lock on the file lock. A crash at any moment leaves the old file or
 // the new. Whatever stands in their place, and is no such file, is left out with a warning and replaced at the next
-// installation. It need not be kept from anybody's hands: nothing in it is believed that is not signed.
+// installation. Beside them is device.key, once a request was made, see [OpenDevice]. Nobody gets a licence by writing to the
+// folder, since only what is signed counts. Who can write to it can remove licences, and what is remembered of time.
 //
 // # Clocks
 //
@@ -131,14 +134,15 @@
 //   - the time that this clock has shown before, if it is more than a day behind that.
 //
 // Up to a day nothing is said about it; beyond, a warning asks to set the clock. So a clock set back, or to 1970 by an empty
-// battery, brings no licence back, and none that holds is lost by it. A licence that has not started is [ClockSuspect]
+// battery, brings no licence back that had ended by then, and none that holds is lost by it. A licence that has not started is [ClockSuspect]
 // instead of NotYetValid while the clock is certainly wrong: more than a day behind what is certain, or before the build.
 //
 // The last of these is soft, since a clock may have been ahead by mistake. It takes over a leap forward of more than a week
 // only once the clock is there again, a day to 35 days later. And when the clock then stays behind it for a week, without being behind what is
 // certain, the clock is believed after all; at once if there is a signed time that was not known then and is within 30 days
 // of the clock, say a licence that the vendor has issued anew. So whoever sets the clock back gains what a week of patience
-// gives him, and an honest customer loses no more than a week. This is a floor, and no police.
+// gives him, or removing clock.json at once, and an honest customer loses no more than a week. What is certain holds
+// for all. This is a floor, and no police.
 //
 // # Lists
 //

@@ -10,7 +10,7 @@ type Code string
 const (
 	ErrMalformed          Code = "malformed"           // not a token: too long, wrong alphabet, no JSON, duplicate members
 	ErrHeader             Code = "header"              // a header other than exactly alg, typ and kid as a licence has them
-	ErrUnknownKey         Code = "unknown_key"         // issued with a key this app does not know: update the app
+	ErrUnknownKey         Code = "unknown_key"         // issued with a key this app does not know: check for updates, or update the app
 	ErrBadSignature       Code = "bad_signature"       // altered, or signed by somebody else
 	ErrUnsupportedVersion Code = "unsupported_version" // genuine, in a newer format: update the app
 	ErrWrongIssuer        Code = "wrong_issuer"        // genuine, from another issuer

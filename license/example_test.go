@@ -160,5 +160,5 @@ func ExampleTokenError() {
 	fmt.Println(err)
 	// Output:
 	// true
-	// license: the licence was issued with the key "acme-2026", which this app does not know: update the app
+	// license: the licence was issued with the key "acme-2026", which this app does not know: update the app, or let it check for updates
 }

@@ -64,6 +64,9 @@ func (k kind) split(raw []byte) (signed string, parts [3][]byte, err error) {
 	if err != nil {
 		return "", parts, err
 	}
+	if token == "" {
+		return "", parts, refuse(ErrMalformed, "there is no %s in it: it is empty", k.name)
+	}
 	if len(token) > k.limit {
 		return "", parts, refuse(ErrMalformed, "the token is longer than %d bytes", k.limit)
 	}
@@ -100,10 +103,19 @@ func (k kind) unarmor(raw []byte) (string, error) {
 			return "", k.mistaken(other)
 		}
 	}
+	keep := func(where, line string) error {
+		return refuse(ErrMalformed, "there is something else %s the line %q: keep the lines from %q to %q only", where, line, k.begin, k.end)
+	}
 	if !bytes.HasPrefix(text, []byte(k.begin)) {
+		if bytes.Contains(text, []byte(k.begin)) {
+			return "", keep("before", k.begin)
+		}
 		return string(text), nil
 	}
 	body, ok := bytes.CutSuffix(text[len(k.begin):], []byte(k.end))
+	if !ok && bytes.Contains(body, []byte(k.end)) {
+		return "", keep("behind", k.end)
+	}
 	if !ok {
 		return "", refuse(ErrMalformed, "the line %q is missing: was the %s copied whole?", k.end, k.name)
 	}
@@ -119,9 +131,30 @@ func (k kind) mistaken(other kind) error {
 	return refuse(ErrHeader, "this is a %s, not a %s: the customer sends requests, and the vendor answers with licences", other.name, k.name)
 }
 
+// narrow makes ASCII of UTF-16 with a byte order mark, which is what ">" writes in Windows PowerShell.
+func narrow(text []byte) []byte {
+	low := 0 // of the two bytes, which one says what
+	switch {
+	case len(text)%2 != 0:
+		return text
+	case bytes.HasPrefix(text, []byte{0xfe, 0xff}):
+		low = 1
+	case !bytes.HasPrefix(text, []byte{0xff, 0xfe}):
+		return text
+	}
+	out := make([]byte, 0, len(text)/2)
+	for i := 2; i < len(text); i += 2 {
+		if text[i+1-low] != 0 || text[i+low] > unicode.MaxASCII {
+			return text
+		}
+		out = append(out, text[i+low])
+	}
+	return out
+}
+
 // trim removes white space around text, and the byte order mark that some editors put before it.
 func trim(text []byte) []byte {
-	return bytes.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
+	return bytes.TrimFunc(narrow(text), func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
 }
 
 func readHeader(data []byte) (h header, err error) {

@@ -90,7 +90,7 @@ func (s *Store) admit(v *view, l, old *License) error {
 	case offered.State == Revoked:
 		return refuse(ErrRevoked, "this licence was revoked by its issuer: %s", offered.Reason)
 	case offered.State == WrongMachine:
-		return refuse(ErrWrongMachine, "this licence is for other installations, not for this one")
+		return refuse(ErrWrongMachine, "%s", offered.Reason)
 	}
 	for _, h := range v.held {
 		state := v.verifier.Evaluate(h.license, at).State
@@ -110,7 +110,8 @@ func (s *Store) admit(v *view, l, old *License) error {
 	return nil
 }
 
-// toKeep returns the tokens that the folder is to have when fresh is added, nil if it has just these.
+// toKeep returns the tokens that the folder is to have when fresh is added, nil if it has that already. Numbers that have
+// been replaced go. When there is no room for all others, those that hold or start later stay.
 func (s *Store) toKeep(v *view, fresh held) []string {
 	at := s.judgeClock(v, s.now()).at
 	type entry struct {
@@ -118,23 +119,38 @@ func (s *Store) toKeep(v *view, fresh held) []string {
 		rank int
 	}
 	var list []entry
+	var started []*License
+	if v.verifier.Evaluate(fresh.license, at).State != NotYetValid {
+		started = append(started, fresh.license)
+	}
 	for _, f := range s.last[0] { // what the folder has
 		p := s.parse(v.verifier, f.Token, s.parsed)
 		var code Code
 		switch {
-		case p.license != nil && p.license.ID == fresh.license.ID:
-			return nil
+		case p.license != nil && p.license.ID == fresh.license.ID && !renews(fresh.license, p.license):
+			if !v.unread {
+				return nil
+			}
 		case p.license != nil:
-			list = append(list, entry{held{p.license, p.token, ""}, v.verifier.Evaluate(p.license, at).State.rank()})
+			state := v.verifier.Evaluate(p.license, at).State
+			rank := state.rank()
+			switch {
+			case state.counts():
+				started = append(started, p.license)
+			case state == NotYetValid:
+				rank = Valid.rank()
+			}
+			list = append(list, entry{held{p.license, p.token, ""}, rank})
 		case errors.As(p.err, &code) && (code == ErrUnknownKey || code == ErrUnsupportedVersion):
 			list = append(list, entry{held{nil, string(f.Token), ""}, -1}) // another version of the app may know better
 		}
 	}
 	slices.SortStableFunc(list, func(a, b entry) int { return cmp.Compare(b.rank, a.rank) })
 	kept := []string{fresh.token}
-	starts := v.verifier.Evaluate(fresh.license, at).State == NotYetValid
 	for _, e := range list {
-		replaced := e.license != nil && e.license.LicenseID == fresh.license.LicenseID && !starts && renews(fresh.license, e.license)
+		replaced := e.license != nil && slices.ContainsFunc(started, func(l *License) bool {
+			return l.LicenseID == e.license.LicenseID && renews(l, e.license)
+		})
 		if !replaced && len(kept) < maxKept {
 			kept = append(kept, e.token)
 		}

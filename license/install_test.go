@@ -35,7 +35,7 @@ func TestInstall(t *testing.T) {
 	for range 2 { // on nothing, and on a licence
 		refused(nil, license.ErrMalformed, "")
 		refused([]byte("garbage"), license.ErrMalformed, "0 dots")
-		refused(numbered(t, 9, bound), license.ErrWrongMachine, "for other installations")
+		refused(numbered(t, 9, bound), license.ErrWrongMachine, "it has no id that the app knows")
 		status, err := s.Install(t.Context(), license.Armor(numbered(t, 2)))
 		require.NoError(t, err)
 		requireCounts(t, status, license.Valid, "jti-2")
@@ -249,4 +249,113 @@ func TestRefresh(t *testing.T) {
 	status, err := s.Refresh(t.Context(), ask)
 	require.NoError(t, err)
 	requireCounts(t, status, license.Valid, "jti-2")
+}
+
+// While the folder cannot be read, what it had counts on, all of it, and installing again what was there heals it.
+func TestUnreadableStore(t *testing.T) {
+	where := filepath.Join(t.TempDir(), "store")
+	s := open(t, dir(where))
+	for _, token := range [][]byte{numbered(t, 1), numbered(t, 2, pending)} {
+		_, err := s.Install(t.Context(), token)
+		require.NoError(t, err)
+	}
+	file := filepath.Join(where, "licenses.jwt")
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, os.Mkdir(file, 0o700))
+	status := s.Current()
+	requireCounts(t, status, license.Valid, "jti-1")
+	require.Len(t, status.Warnings, 1)
+	requireCounts(t, s.Status(t.Context(), date("2026-06-02")), license.Valid, "jti-2")
+
+	_, err := s.Install(t.Context(), numbered(t, 1))
+	require.NoError(t, err)
+	for _, s := range []*license.Store{s, open(t, dir(where))} {
+		status = s.Current()
+		requireCounts(t, status, license.Valid, "jti-1")
+		require.Empty(t, status.Warnings)
+		requireCounts(t, s.Status(t.Context(), date("2026-06-02")), license.Valid, "jti-2")
+	}
+}
+
+// A renewal whose issuer forgot to give it an id of its own is no reason to lose it.
+func TestInstallRenewalOfTheSameID(t *testing.T) {
+	where := filepath.Join(t.TempDir(), "store")
+	for seq := range int64(3) {
+		_, err := open(t, dir(where)).Install(t.Context(), numbered(t, seq+1, func(l *license.License) { l.ID = "the same" }))
+		require.NoError(t, err)
+		require.Equal(t, seq+1, open(t, dir(where)).Current().License.Seq)
+	}
+}
+
+// Renewals are bought early, month after month, and then two at once: none of those to come is lost, and what they replace goes.
+func TestRenewalsBoughtEarly(t *testing.T) {
+	where := filepath.Join(t.TempDir(), "store")
+	c := clockAt(date("2026-01-15"))
+	month := func(n int) []byte {
+		return numbered(t, int64(n), func(l *license.License) {
+			l.NotBefore = issued.AddDate(0, n-1, 0)
+			l.Expires, l.LicenseExpires, l.Grace = issued.AddDate(0, n, 0), issued.AddDate(0, n, 0), 0
+		})
+	}
+	install := func(n int) {
+		t.Helper()
+		_, err := open(t, dir(where), c.in).Install(t.Context(), month(n))
+		require.NoError(t, err)
+	}
+	counts := func(n int) {
+		t.Helper()
+		requireCounts(t, open(t, dir(where), c.in).Current(), license.ExpiringSoon, "jti-"+string(rune('0'+n)))
+	}
+	install(1)
+	for n := 2; n <= 9; n++ {
+		install(n)
+		counts(n - 1)
+		c.set(issued.AddDate(0, n-1, 14))
+		counts(n)
+		data, err := os.ReadFile(filepath.Join(where, "licenses.jwt"))
+		require.NoError(t, err)
+		require.Len(t, strings.Fields(string(data)), 2)
+	}
+	install(10)
+	install(11)
+	counts(9)
+	c.set(issued.AddDate(0, 9, 14))
+	counts(10)
+	c.set(issued.AddDate(0, 10, 14))
+	counts(11)
+
+	// Nor where the folder is full of what has ended.
+	where = filepath.Join(t.TempDir(), "store")
+	c.set(date("2026-01-15"))
+	for i := range 8 {
+		_, err := open(t, dir(where), c.in).Install(t.Context(), issue(t, lid(string(rune('A'+i))), ended, func(l *license.License) { l.IssuedAt = issued.AddDate(0, 0, i) }))
+		require.NoError(t, err)
+	}
+	c.set(date("2026-02-15"))
+	for n := 2; n <= 5; n++ {
+		install(n)
+	}
+	c.set(date("2026-03-15"))
+	counts(3)
+}
+
+// Who has bought a licence has it, whatever evaluation licence comes with the app.
+func TestTrialTakesNothing(t *testing.T) {
+	trial := issue(t, lid("trial"), func(l *license.License) {
+		l.Trial, l.IssuedAt, l.NotBefore = true, date("2026-02-20"), date("2026-02-20")
+		l.Expires, l.LicenseExpires = date("2026-12-01"), date("2026-12-01")
+	})
+	where := filepath.Join(t.TempDir(), "store")
+	built := from(license.Token("the evaluation licence", trial))
+	s := open(t, built, dir(where))
+	requireCounts(t, s.Current(), license.Valid, "jti-trial")
+	status, err := s.Install(t.Context(), numbered(t, 1))
+	require.NoError(t, err)
+	requireCounts(t, status, license.Valid, "jti-1")
+	requireCounts(t, open(t, built, dir(where)).Current(), license.Valid, "jti-1")
+	_, err = open(t, dir(where)).Install(t.Context(), trial)
+	require.ErrorIs(t, err, license.ErrNotBetter)
+
+	// A trial that holds still comes before a licence that has ended.
+	requireCounts(t, open(t, built, dir(""), from(license.Token("t", numbered(t, 1, ended)), license.Token("trial", trial))).Current(), license.Valid, "jti-trial")
 }

@@ -101,6 +101,16 @@ func (i *Issuer) prepare(l *License) error {
 		l.NotBefore = l.IssuedAt
 	}
 	bad := func(format string, args ...any) error { return refuse(ErrClaims, "not issued: "+format, args...) }
+	var after time.Time
+	if l.Refresh != nil {
+		after = l.Refresh.After
+	}
+	for name, t := range map[string]time.Time{"nbf": l.NotBefore, "lic_exp": l.LicenseExpires, "upd_until": l.UpdatesUntil,
+		"sec_until": l.SecurityUntil, "refresh.after": after} {
+		if !t.IsZero() && unix(t) == 0 { // which would read as absent: no end
+			return bad("%s is 1970-01-01; the zero time.Time says that there is none", name)
+		}
+	}
 	switch {
 	case l.Issuer != i.issuer:
 		return bad("the licence names the issuer %q, this is %q", l.Issuer, i.issuer)

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -247,4 +248,34 @@ func TestInspectUnverified(t *testing.T) {
 		require.Nil(t, u)
 		require.ErrorIs(t, err, code)
 	}
+}
+
+// 1970 would read as absent, and so as endless.
+func TestIssueRefuses1970(t *testing.T) {
+	i, err := license.NewIssuer(seedKey(1), "acme-2026", issuerName)
+	require.NoError(t, err)
+	epoch := time.Unix(0, 0)
+	for name, change := range map[string]func(*license.License){
+		"upd_until": func(l *license.License) { l.UpdatesUntil = epoch }, "sec_until": func(l *license.License) { l.SecurityUntil = epoch },
+		"lic_exp": func(l *license.License) { l.LicenseExpires = epoch }, "nbf": func(l *license.License) { l.NotBefore = epoch },
+		"refresh.after": func(l *license.License) {
+			l.Refresh = &license.Refresh{URL: l.Refresh.URL, After: epoch.Add(time.Millisecond)}
+		},
+	} {
+		l := terms()
+		change(&l)
+		token, err := i.Issue(l)
+		require.ErrorIs(t, err, license.ErrClaims, name)
+		require.ErrorContains(t, err, "not issued: "+name+" is 1970-01-01")
+		require.Nil(t, token)
+	}
+}
+
+// As many installations as the documentation of License.Nodes promises.
+func TestRoomForNodes(t *testing.T) {
+	parse(t, func(l *license.License) {
+		for n := range 170 {
+			l.Nodes = append(l.Nodes, license.NodeOf(product, fmt.Sprint(n)))
+		}
+	})
 }

@@ -64,13 +64,16 @@ type License struct {
 	// Entitlements (ent) maps codes to bool, int64 or string; Issue takes int, too. At most 256.
 	Entitlements map[string]any
 
-	// Plan (plan), Trial (trial) and Env (env) say under which terms it was sold. Nothing here depends on them.
-	Plan  string
+	// Plan (plan) and Env (env) say under which terms it was sold. Nothing here depends on them.
+	Plan string
+	Env  string
+
+	// Trial (trial) says that it was not sold: of two licences that hold, the other one counts, see the package comment.
 	Trial bool
-	Env   string
 
 	// Nodes (nodes) are the fingerprints of the installations it is for; none: any. MaxNodes (max_nodes) is how many
-	// were sold; 0: no limit. A token that names more is refused, so that none can be added without buying them.
+	// were sold; 0: no limit. A token that names more is refused, so that none can be added without buying them. There is
+	// room for some 170 that MachineNode made.
 	Nodes    []string
 	MaxNodes int64
 

@@ -35,13 +35,15 @@ type ListHolder interface {
 }
 
 // With returns a verifier that knows the lists as well. Keys that were compiled in are the floor, see [Keyring.Merge]. The
-// sentences say what of the lists could not be applied. A nil list changes nothing.
+// sentences say what of the lists could not be applied. A list that is nil changes nothing.
 func (v *Verifier) With(lists *Lists) (*Verifier, []string) {
 	if v == nil || lists == nil {
 		return v, nil
 	}
 	with := *v
-	with.revocations = lists.Revocations.indexed()
+	if lists.Revocations != nil {
+		with.revocations = lists.Revocations.indexed()
+	}
 	var warnings []string
 	with.config.Keys, warnings = v.config.Keys.Merge(lists.Keys)
 	return &with, warnings

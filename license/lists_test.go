@@ -217,3 +217,14 @@ func TestListsAreMonotonic(t *testing.T) {
 		}
 	}
 }
+
+// A verifier that knows some lists learns of others: a list that is not there takes nothing back.
+func TestWithKeepsWhatItKnows(t *testing.T) {
+	token := numbered(t, 1)
+	v, _ := verifier(t).With(&license.Lists{Revocations: &license.Revocations{Number: 1, Tokens: []string{"jti-1"}}})
+	require.Equal(t, license.Revoked, v.Status(token, now).State)
+	v, _ = v.With(&license.Lists{Keys: keyring(t, testKey(5, time.Time{}))})
+	require.Equal(t, license.Revoked, v.Status(token, now).State)
+	v, _ = v.With(&license.Lists{Revocations: &license.Revocations{Number: 2}})
+	require.Equal(t, license.Valid, v.Status(token, now).State)
+}

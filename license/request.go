@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -95,6 +96,9 @@ func ActivationRequest(ctx context.Context, dir, product, node string, held *Lic
 	if node == "" {
 		return nil, errors.New("license: this installation has no fingerprint to ask for: set Config.Node, see MachineNode")
 	}
+	if now.Unix() < minDate || now.Unix() > maxDate {
+		return nil, fmt.Errorf("license: this computer's clock says %s: set it, and make the request then", day(now))
+	}
 	d, err := OpenDevice(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -113,7 +117,11 @@ func (s *Store) ActivationRequest(ctx context.Context) ([]byte, error) {
 		return nil, errors.New("license: a request needs a store with a folder: set StoreConfig.Dir")
 	}
 	c := s.config.Verifier.config
-	return ActivationRequest(ctx, s.config.Dir, c.Product, c.Node, s.Current().License, s.now())
+	held, now := s.Current().License, s.now()
+	if v := s.view.Load(); v.floor.at.After(now) { // the vendor refuses what is too old
+		now = v.floor.at
+	}
+	return ActivationRequest(ctx, s.config.Dir, c.Product, c.Node, held, now)
 }
 
 // ReadRequest reads a request, bare or in armour, as the vendor does who is to answer it. It is as strict as
@@ -142,7 +150,8 @@ func ReadRequest(data []byte, now time.Time) (*Request, error) {
 	case r.Created.After(now.Add(requestLeeway)):
 		return nil, refuse(ErrRequestEarly, "the request was made on %s, and here it is %s: is the customer's clock right?", day(r.Created), day(now))
 	case !now.Before(r.Expires.Add(requestLeeway)):
-		return nil, refuse(ErrRequestExpired, "the request was to be answered until %s: have the customer make another one", day(r.Expires))
+		return nil, refuse(ErrRequestExpired, "the request was made on %s, to be answered until %s, and here it is %s: have the customer "+
+			"make another one; if this one is new, the customer's clock is wrong", day(r.Created), day(r.Expires), day(now))
 	}
 	return r, nil
 }

@@ -203,7 +203,7 @@ func TestHostileRequestShape(t *testing.T) {
 		code  license.Code
 		words string
 	}{
-		"nothing":                         {"", license.ErrMalformed, "0 dots"},
+		"nothing":                         {"", license.ErrMalformed, "it is empty"},
 		"two parts":                       {good[:dot], license.ErrMalformed, "1 dots"},
 		"no signature":                    {good[:dot+1], license.ErrMalformed, "signature is empty"},
 		"a short signature":               {good[:dot+9], license.ErrBadSignature, "does not fit"},

@@ -110,6 +110,33 @@ func TestActivation(t *testing.T) {
 	}
 }
 
+// A clock that is wrong: what is proved about time counts, and otherwise somebody says what to do.
+func TestRequestByAWrongClock(t *testing.T) {
+	request := func(clock, build time.Time) ([]byte, error) {
+		return open(t, func(c *license.StoreConfig) {
+			c.Verifier = verifier(t, func(c *license.Config) { c.Node = "n" })
+			c.Now, c.BuildTime = func() time.Time { return clock }, build
+		}).ActivationRequest(t.Context())
+	}
+	for _, clock := range []time.Time{time.Unix(0, 0), now.AddDate(-1, 0, 0)} {
+		data, err := request(clock, now.AddDate(0, 0, -20))
+		require.NoError(t, err)
+		r, err := license.ReadRequest(data, now)
+		require.NoError(t, err)
+		require.Equal(t, now.AddDate(0, 0, -20), r.Created)
+	}
+	for _, clock := range []time.Time{time.Unix(0, 0), date("2200-01-01")} {
+		_, err := request(clock, time.Time{})
+		require.ErrorContains(t, err, "this computer's clock says "+clock.UTC().Format(time.DateOnly)+": set it")
+	}
+	data, err := request(now.AddDate(-1, 0, 0), time.Time{})
+	require.NoError(t, err)
+	_, err = license.ReadRequest(data, now)
+	require.ErrorIs(t, err, license.ErrRequestExpired)
+	require.ErrorContains(t, err, "made on 2025-03-01, to be answered until 2025-03-31, and here it is 2026-03-01")
+	require.ErrorContains(t, err, "the customer's clock is wrong")
+}
+
 // In a container with a volume, the folder is what a licence is bound to.
 func TestDeviceAsNode(t *testing.T) {
 	d, dir := device(t)

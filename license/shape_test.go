@@ -100,10 +100,11 @@ func TestHostileShape(t *testing.T) {
 		"50 MiB":               {strings.Repeat("A", 50<<20), "52428800 bytes are no licence"},
 		"armour without end":   {"-----BEGIN LICENSE-----\n" + good, `"-----END LICENSE-----" is missing`},
 		"armour without start": {good + "\n-----END LICENSE-----", "signature has a character outside"},
-		"armour and more":      {"-----BEGIN LICENSE-----\n" + good + "\n-----END LICENSE-----\nregards", `is missing`},
+		"armour and more":      {"-----BEGIN LICENSE-----\n" + good + "\n-----END LICENSE-----\nregards", "something else behind the line"},
+		"armour in a mail":     {"Dear customer,\n-----BEGIN LICENSE-----\n" + good + "\n-----END LICENSE-----", "something else before the line"},
 		"armour twice":         {strings.Repeat("-----BEGIN LICENSE-----\n"+good+"\n-----END LICENSE-----\n", 2), "dots"},
 		"armoured space":       {"-----BEGIN LICENSE-----\n" + head + " ." + body + "." + signature + "\n-----END LICENSE-----\n", "header has a character outside"},
-		"armoured nothing":     {"-----BEGIN LICENSE----------END LICENSE-----", "0 dots"},
+		"armoured nothing":     {"-----BEGIN LICENSE----------END LICENSE-----", "it is empty"},
 		"armour alone":         {"-----BEGIN LICENSE-----", "is missing"},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, v, []byte(c.token), license.ErrMalformed, c.words) })

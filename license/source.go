@@ -45,9 +45,34 @@ func (f file) Load(context.Context) ([]Found, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("license: the licence file cannot be read: %w", err)
+		return nil, &unreadError{f.name(), fmt.Errorf("license: the licence file cannot be read: %w", err)}
 	}
-	return []Found{{Name: "the file " + string(f), Token: token}}, nil
+	return []Found{{Name: f.name(), Token: token}}, nil
+}
+
+func (f file) name() string { return "the file " + string(f) }
+
+// An unreadError is about one licence, by the name of its Found, and hides no other.
+type unreadError struct {
+	name string // "": it hides none
+	err  error
+}
+
+func (e *unreadError) Error() string { return e.err.Error() }
+func (e *unreadError) Unwrap() error { return e.err }
+
+// hides reports whether the error of a source may be why the licence of that name was not found. One that does not say what
+// it is about may hide any.
+func hides(err error, name string) bool {
+	switch err := err.(type) {
+	case nil:
+		return false
+	case *unreadError:
+		return err.name == name
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(err.Unwrap(), func(err error) bool { return hides(err, name) })
+	}
+	return true
 }
 
 // readFile reads one byte more than a token may have, so that Parse sees that it is too long.
@@ -83,7 +108,8 @@ func (f folder) Load(ctx context.Context) ([]Found, error) {
 	}
 	errs := []error{err}
 	if len(names) > maxFiles {
-		errs = append(errs, fmt.Errorf("license: the folder %s has %d licences: only the first %d are read", f, len(names), maxFiles))
+		err := fmt.Errorf("license: the folder %s has %d licences: only the first %d are read", f, len(names), maxFiles)
+		errs = append(errs, &unreadError{"", err})
 		names = names[:maxFiles]
 	}
 	var found []Found

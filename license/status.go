@@ -48,7 +48,7 @@ type Status struct {
 	State   State
 	License *License // nil unless authentic and for this product
 	Err     error    // for Invalid, why; nil otherwise
-	Reason  string   // for Revoked and ClockSuspect, by what, in words; empty otherwise
+	Reason  string   // for Revoked, WrongMachine and ClockSuspect, why, in words; empty otherwise
 	Source  string   // where a Store found the licence, in words; empty without a Store
 
 	// At is the time at which it was judged. A Store may have brought it up from that of a clock that is behind.
@@ -80,8 +80,8 @@ func (v *Verifier) invalid(err error, now time.Time) Status {
 	return Status{State: Invalid, Err: err, At: now, open: v != nil && v.config.Open}
 }
 
-// Evaluate judges a licence at the time now. It is pure: same input, same answer. A nil licence is Missing, and
-// one that Parse would not have accepted for this product is Invalid.
+// Evaluate judges a licence that Parse has returned at the time now. It is pure: same input, same answer. A nil licence is
+// Missing, and one of another issuer or for another product is Invalid.
 func (v *Verifier) Evaluate(l *License, now time.Time) Status {
 	if v == nil || v.config.Keys == nil {
 		return v.invalid(refuse(ErrUnknownKey, "no keys are known: make the verifier with NewVerifier"), now)
@@ -98,7 +98,10 @@ func (v *Verifier) Evaluate(l *License, now time.Time) Status {
 		return s
 	}
 	if len(l.Nodes) > 0 && (v.config.Node == "" || !slices.Contains(l.Nodes, v.config.Node)) {
-		s.State = WrongMachine
+		s.State, s.Reason = WrongMachine, "the licence is for other installations, not for this one"
+		if v.config.Node == "" {
+			s.Reason = "the licence is for certain machines, and this one cannot be told from others: it has no id that the app knows"
+		}
 		return s
 	}
 	start := l.NotBefore

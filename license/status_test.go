@@ -114,6 +114,17 @@ func TestNodes(t *testing.T) {
 		s := verifier(t, func(k *license.Config) { k.Node = c.node }).Status(issue(t, c.change), now)
 		require.Equal(t, c.want.String(), s.State.String(), c.node)
 		require.NotNil(t, s.License)
+		if c.want == license.Valid {
+			require.Empty(t, s.Reason)
+			continue
+		}
+		words := "for other installations, not for this one"
+		if c.node == "" {
+			words = "no id that the app knows"
+		}
+		require.Contains(t, s.Reason, words)
+		require.Contains(t, s.String(), words)
+		require.Contains(t, s.AllowUpdate("stable", "2.3.0", release()).Denials[0].Detail, words)
 	}
 	hole := license.License{Issuer: issuerName, Audience: []string{product}, Nodes: []string{""}, Expires: date("2027-01-01")}
 	require.Equal(t, license.WrongMachine, verifier(t).Evaluate(&hole, now).State, "no fingerprint is nobody's fingerprint")

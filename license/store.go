@@ -64,6 +64,7 @@ type Store struct {
 	parsed   map[string]parsed // by the bytes of a token
 	last     [][]Found         // by source, the shelf first: what was had the last time that it could be read
 	noteDue  time.Duration     // when the time is to be noted in the folder
+	noted    time.Time         // what was proven when it was noted last
 	watchers map[chan struct{}]bool
 }
 
@@ -225,11 +226,12 @@ func (s *Store) judgeNow(v *view) (Status, *held) {
 	return status, chosen
 }
 
-// observe remembers what the clock says, and about once an hour notes it in the folder. The turn is held.
+// observe remembers what the clock says, and notes it in the folder: about once an hour, and when more is proven than before.
+// The turn is held.
 func (s *Store) observe(now time.Time, tick time.Duration, proven time.Time) {
 	next := s.remembered().observe(now, proven)
-	if s.config.Dir != "" && (tick >= s.noteDue || tick < s.noteDue-noteEvery) {
-		s.noteDue = tick + noteEvery
+	if s.config.Dir != "" && (tick >= s.noteDue || tick < s.noteDue-noteEvery || proven.After(s.noted)) {
+		s.noteDue, s.noted = tick+noteEvery, proven
 		err := s.shelf.noteClock(func(kept memory) memory {
 			if kept != (memory{}) { // other processes have the same clock, and may have seen more of it
 				next = kept.observe(now, proven)
@@ -332,7 +334,8 @@ func (s *Store) look(ctx context.Context) *view {
 		found, err := source.Load(ctx)
 		if err != nil {
 			v.faults = append(v.faults, err)
-			found = withLast(found, s.last[i])
+			v.unread = v.unread || i == 0
+			found = withLast(found, s.last[i], err)
 		}
 		s.last[i] = found
 		for _, f := range found {
@@ -345,10 +348,11 @@ func (s *Store) look(ctx context.Context) *view {
 	return v
 }
 
-// withLast adds to what was found of a source what was there the last time: an error says nothing about what it hides.
-func withLast(found, last []Found) []Found {
+// withLast adds to what was found of a source what err may hide of what was there the last time.
+func withLast(found, last []Found, err error) []Found {
+	had := found[:len(found):len(found)] // not what is added: several tokens may have one name
 	for _, f := range last {
-		if !slices.ContainsFunc(found, func(g Found) bool { return g.Name == f.Name }) {
+		if hides(err, f.Name) && !slices.ContainsFunc(had, func(g Found) bool { return g.Name == f.Name }) {
 			found = append(found, f)
 		}
 	}

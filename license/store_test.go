@@ -305,6 +305,22 @@ func TestUnreadableSources(t *testing.T) {
 	require.NoError(t, os.Remove(path))
 	requireCounts(t, s.Current(), license.Missing, "")
 
+	// In a folder, what cannot be read says nothing about the others: who removes one has removed it.
+	require.NoError(t, os.Remove(filepath.Join(folder, "x.license")))
+	moved := filepath.Join(folder, "z.license")
+	require.NoError(t, os.WriteFile(moved, numbered(t, 3), 0o600))
+	s = open(t, from(license.Folder(folder)))
+	requireCounts(t, s.Current(), license.Valid, "jti-3")
+	require.NoError(t, os.Remove(moved))
+	requireCounts(t, s.Current(), license.Valid, "jti-2")
+	require.NoError(t, os.Remove(filepath.Join(folder, "y.license")))
+	requireCounts(t, s.Current(), license.Invalid, "")
+	require.NoError(t, os.WriteFile(moved, numbered(t, 3), 0o600))
+	requireCounts(t, s.Current(), license.Valid, "jti-3")
+	require.NoError(t, os.Remove(moved))
+	require.NoError(t, os.Mkdir(moved, 0o700))
+	requireCounts(t, s.Current(), license.Valid, "jti-3")
+
 	// A folder that is full.
 	full := t.TempDir()
 	for i := range 70 {

@@ -1,6 +1,7 @@
 package license
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -125,7 +126,7 @@ func (s Status) denyState() *channel.Denial {
 		return &channel.Denial{Code: channel.ReasonLicenseRevoked, Detail: "the licence was revoked by its issuer: " + s.Reason}
 	case WrongMachine:
 		return &channel.Denial{Code: channel.ReasonLicenseWrongMachine,
-			Detail: "the licence is for other installations, not for this one"}
+			Detail: cmp.Or(s.Reason, "the licence is for other installations, not for this one")}
 	case Valid, ExpiringSoon, Grace, Expired:
 		if s.License != nil {
 			return nil // the licence's own terms decide

@@ -89,7 +89,7 @@ func (v *Verifier) key(h header) (Key, error) {
 	key, ok := v.config.Keys.byID[h.kid]
 	if !ok {
 		return Key{}, refuse(ErrUnknownKey,
-			"the licence was issued with the key %.64q, which this app does not know: update the app", h.kid)
+			"the licence was issued with the key %.64q, which this app does not know: update the app, or let it check for updates", h.kid)
 	}
 	if want := algorithm(key.Public); h.alg != want {
 		return Key{}, refuse(ErrHeader, "the header's alg is %s, but key %q is for %s", h.alg, key.ID, want)

@@ -131,9 +131,16 @@ func MkdirTemp(fsys FS, dir, prefix string) (string, error) {
 	return path, fsys.Mkdir(path, 0o700)
 }
 
-// ReadFile returns the content of a regular file of at most limit bytes; a longer one is cut.
+// errReplaced says that a file was not the same before and after it was opened.
+var errReplaced = errors.New("it was replaced while it was opened")
+
+// ReadFile returns the content of a regular file of at most limit bytes; a longer one is cut. Where somebody replaces the
+// file just now, as Write does, it returns the old content or the new.
 func ReadFile(fsys FS, path string, limit int64) ([]byte, error) {
 	f, err := fsys.Open(path)
+	for tries := 10; tries > 0 && errors.Is(err, errReplaced); tries-- {
+		f, err = fsys.Open(path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -161,7 +161,7 @@ func openFile(open openFunc, lstat lstatFunc, path string, flag int) (*os.File, 
 	}
 	after, err := f.Stat()
 	if err == nil && !os.SameFile(before, after) {
-		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("it was replaced while it was opened")}
+		err = &fs.PathError{Op: "open", Path: path, Err: errReplaced}
 	}
 	if err != nil {
 		_ = f.Close()
