@@ -50,7 +50,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "licensed:", err)
+		_, _ = fmt.Fprintln(os.Stderr, "licensed:", err)
 		os.Exit(1)
 	}
 }
@@ -151,13 +151,15 @@ func (a *app) current(ctx context.Context) license.Status {
 	return a.store.Current()
 }
 
+func (a *app) say(format string, args ...any) { _, _ = fmt.Fprintf(a.out, format, args...) }
+
 func (a *app) status(ctx context.Context, _ []string) error {
 	s := a.current(ctx)
-	fmt.Fprintf(a.out, "%s edition\nlicence: %s\n", editionOf(s).name, s)
+	a.say("%s edition\nlicence: %s\n", editionOf(s).name, s)
 	if text := banner(s); text != "" {
-		fmt.Fprintln(a.out, text)
+		a.say("%s\n", text)
 	}
-	fmt.Fprintln(a.out, "formats: "+strings.Join(editionOf(s).formats(), ", "))
+	a.say("formats: %s\n", strings.Join(editionOf(s).formats(), ", "))
 	return nil
 }
 

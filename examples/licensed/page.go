@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"html/template"
 	"io"
 	"net"
@@ -27,7 +26,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "http://%s/\n", listener.Addr())
+	a.say("http://%s/\n", listener.Addr())
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go a.watch(ctx)
@@ -46,7 +45,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 // watch says in the log what changes about the licence, the day it does.
 func (a *app) watch(ctx context.Context) {
 	for s := range a.store.Watch(ctx) {
-		fmt.Fprintf(a.out, "licence: %s\n", s)
+		a.say("licence: %s\n", s)
 	}
 }
 
