@@ -26,7 +26,9 @@ func (k *keyringResult) text(p *page) {
 
 func (i *issued) text(p *page) {
 	if i.File == "" {
-		p.line("%s", i.Token)
+		for line := range strings.Lines(i.Token) { // several in armour
+			p.line("%s", strings.TrimSuffix(line, "\n"))
+		}
 		return
 	}
 	p.line("%s", i.File)
