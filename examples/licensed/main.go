@@ -4,6 +4,7 @@
 //	licensed status                   what is held, and what it allows
 //	licensed request > FILE           ask the vendor for a licence for this machine, by mail or on a stick
 //	licensed install FILE             take what came back
+//	licensed remove                   forget what was installed, to go back to another licence
 //	licensed refresh                  fetch a renewed licence, where the licence names a place
 //	licensed report -format csv       the work itself: more formats and rows with a better edition
 //	licensed serve                    all of that as a page
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	verbs := map[string]func(context.Context, []string) error{
-		"": a.status, "status": a.status, "request": a.request, "install": a.install, "refresh": a.refresh,
+		"": a.status, "status": a.status, "request": a.request, "install": a.install, "remove": a.remove, "refresh": a.refresh,
 		"report": a.report, "serve": a.serve,
 	}
 	verb := verbs[flags.Arg(0)]
@@ -106,7 +107,7 @@ func (a *app) open(machine, date string) (err error) {
 	node := license.NodeOf(product, machine)
 	if machine == "" {
 		if node, err = license.MachineNode(product); err != nil {
-			a.log.Warn("licences for single machines will not work here", "cause", err)
+			a.log.Warn("licences for single machines need -machine NAME here", "cause", err)
 		}
 	}
 	a.store, err = openStore(a.dir, node)
@@ -160,6 +161,9 @@ func (a *app) status(ctx context.Context, _ []string) error {
 		a.say("%s\n", text)
 	}
 	a.say("formats: %s\n", strings.Join(editionOf(s).formats(), ", "))
+	for _, w := range s.Warnings { // a clock that is wrong, a place that cannot be read
+		a.say("note: %s\n", w)
+	}
 	return nil
 }
 
@@ -181,6 +185,13 @@ func (a *app) install(ctx context.Context, args []string) error {
 		return err
 	}
 	if _, err := a.store.Install(ctx, token); err != nil {
+		return err
+	}
+	return a.status(ctx, nil)
+}
+
+func (a *app) remove(ctx context.Context, _ []string) error {
+	if err := a.store.Remove(ctx); err != nil {
 		return err
 	}
 	return a.status(ctx, nil)

@@ -54,9 +54,7 @@ func (a *app) watch(ctx context.Context) {
 func (a *app) keepFresh(ctx context.Context, every time.Duration) {
 	for {
 		if a.updater != nil {
-			if _, err := a.updater.Check(ctx); err != nil {
-				a.log.Warn("no news of licences", "cause", err)
-			}
+			_, _ = a.updater.Check(ctx) // an error is in its log
 		}
 		if _, err := a.store.Refresh(ctx, &refresh.HTTP{Hosts: []string{licenses}}); err != nil {
 			a.log.Warn("no fresh licence", "cause", err)
@@ -123,7 +121,8 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 {{with .Message}}<p role="alert">{{.}}</p>{{end}}
 <p><strong>{{.Edition}} edition</strong>: {{.Rows}} rows, formats {{range .Formats}}{{.}} {{end}}</p>
 <p>Licence: {{.Status}}</p>
-<h2>A new licence</h2>
+{{range .Status.Warnings}}<p>Note: {{.}}</p>
+{{end}}<h2>A new licence</h2>
 <p><a href="/request">Download a request</a> for this machine, send it to the vendor, and install what comes back:</p>
 <form action="/install" method="post" enctype="multipart/form-data">
 <label>Licence file <input type="file" name="license" required></label> <button>Install</button>

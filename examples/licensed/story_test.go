@@ -172,6 +172,9 @@ func TestEditions(t *testing.T) {
 		require.Equal(t, day.works, strings.Contains(status, "Pro edition"), "in %d days: %s", day.in, status)
 	}
 	require.Contains(t, s.licensed("status"), "Pro edition", "to look ahead has changed nothing")
+	require.Contains(t, s.licensed("status"), "note: which licences the issuer took back is not known yet")
+	require.Contains(t, s.licensed("remove"), "Community edition\nlicence: missing\n")
+	require.Contains(t, s.licensed("install", first), "Pro edition", "what was removed may come back")
 }
 
 // Nothing has to be restarted for a licence: not to get one, not to renew it, not to lose it.

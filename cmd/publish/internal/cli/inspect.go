@@ -83,8 +83,12 @@ func (a *app) readToken(path string) (token []byte, said unverified, err error) 
 	if err != nil {
 		return nil, said, err
 	}
-	if said, err = peek(token); err != nil {
-		return nil, said, failf(exitVerify, "malformed", "ask for the file again; mail programs damage tokens", "%s is no licence: %v", path, err)
+	switch said, err = peek(token); {
+	case errors.Is(err, errRequest):
+		return nil, said, failf(exitVerify, "malformed", "answer it with `publish license issue --for FILE`", "%s is no licence: %v", path, err)
+	case err != nil:
+		return nil, said, failf(exitVerify, "malformed", "keep the licence alone in the file, without the mail around it; if that does not help, ask for it again",
+			"%s is no licence: %s", path, plain(err))
 	}
 	return token, said, nil
 }
@@ -199,33 +203,30 @@ type unverified struct {
 	claims                       json.RawMessage
 }
 
+var errRequest = errors.New("it is an activation request, which the vendor answers with a licence")
+
+// peek reads a token as apps do, and also, so that people see what they hold, one that apps refuse for its header.
 func peek(token []byte) (unverified, error) {
-	var text []byte
-	for line := range bytes.Lines(token) {
-		if line = bytes.TrimSpace(line); !bytes.HasPrefix(line, []byte("-----")) { // armour
-			text = append(text, line...)
-		}
-	}
-	parts := bytes.Split(text, []byte("."))
-	if len(parts) != 3 {
-		return unverified{}, fmt.Errorf("a token has 3 parts, this has %d", len(parts))
-	}
-	var head struct {
-		KeyID string `json:"kid"`
-	}
 	var body struct {
 		Issuer   string          `json:"iss"`
 		Audience json.RawMessage `json:"aud"` // a list, or by RFC 7519 section 4.1.3 a single string
 		Nodes    []string        `json:"nodes"`
 	}
-	payload, err := segment(parts[0], &head)
+	var u unverified
+	said, err := license.InspectUnverified(token)
 	if err == nil {
-		payload, err = segment(parts[1], &body)
-	}
-	if err != nil {
+		u.keyID, u.claims = said.KeyID, said.Claims
+	} else if head, claims := loosely(token); claims == nil {
 		return unverified{}, err
+	} else if head.Type == "license-request+jwt" {
+		return unverified{}, errRequest
+	} else {
+		u.keyID, u.claims = head.KeyID, claims
 	}
-	u := unverified{keyID: head.KeyID, issuer: body.Issuer, claims: payload}
+	if err := json.Unmarshal(u.claims, &body); err != nil {
+		return unverified{}, errors.New("what it says is not written as in a licence")
+	}
+	u.issuer = body.Issuer
 	if body.Audience != nil && json.Unmarshal(body.Audience, &u.products) != nil {
 		var one string
 		if err := json.Unmarshal(body.Audience, &one); err != nil {
@@ -240,6 +241,33 @@ func peek(token []byte) (unverified, error) {
 		u.node = body.Nodes[0] // its own: whether it holds on this machine is not asked
 	}
 	return u, nil
+}
+
+type looseHeader struct {
+	KeyID string `json:"kid"`
+	Type  string `json:"typ"`
+}
+
+// loosely reads what is shaped like a token; nil: it is not.
+func loosely(token []byte) (head looseHeader, claims json.RawMessage) {
+	var text []byte
+	for line := range bytes.Lines(token) {
+		if line = bytes.TrimSpace(line); !bytes.HasPrefix(line, []byte("-----")) { // armour
+			text = append(text, line...)
+		}
+	}
+	parts := bytes.Split(text, []byte("."))
+	if len(parts) != 3 {
+		return head, nil
+	}
+	if _, err := segment(parts[0], &head); err != nil {
+		return head, nil
+	}
+	claims, err := segment(parts[1], &map[string]any{})
+	if err != nil {
+		return head, nil
+	}
+	return head, claims
 }
 
 func segment(text []byte, into any) ([]byte, error) {

@@ -108,7 +108,7 @@ func (a *app) issue(ctx context.Context, t *terms) (result, error) {
 // hand checks a licence, signs it, notes it in the log and hands it out.
 func (a *app) hand(ctx context.Context, w *standing, t *terms, l license.License, action string) (result, error) {
 	now := a.now().UTC().Truncate(time.Second)
-	request, err := a.answer(t, &l, now)
+	request, err := a.answer(t, &l, action, now)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +117,9 @@ func (a *app) hand(ctx context.Context, w *standing, t *terms, l license.License
 	}
 	if err := checkNew(t.out); err != nil {
 		return nil, err
+	}
+	if l.MaxNodes > 0 && len(l.Nodes) == 0 {
+		a.out.warn("the licence names no installation, so it counts on any number of them, whatever --max-nodes says; --for or --node binds it")
 	}
 	a.warnTerms(w, &l)
 	issuer, err := a.issuer(ctx, w, t, &l)

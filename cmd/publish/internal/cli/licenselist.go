@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -87,6 +90,12 @@ func (a *app) listLicenses(ctx context.Context, o listOptions) (result, error) {
 	w, err := a.licenseStanding(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(w.Log); errors.Is(err, fs.ErrNotExist) {
+		if o.check {
+			return nil, failf(exitUsage, "no_file", "name it with --log; if it was there before, restore it from a copy", "there is no issue log %s", w.Log)
+		}
+		a.out.warn("there is no issue log %s: nothing was issued with it, or it is elsewhere (--log, --keys)", w.Log)
 	}
 	log, err := readLog(w.Log)
 	if err != nil {

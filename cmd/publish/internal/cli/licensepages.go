@@ -26,7 +26,9 @@ func (k *keyringResult) text(p *page) {
 
 func (i *issued) text(p *page) {
 	if i.File == "" {
-		p.line("%s", i.Token)
+		for line := range strings.Lines(i.Token) { // several in armour
+			p.line("%s", strings.TrimSuffix(line, "\n"))
+		}
 		return
 	}
 	p.line("%s", i.File)
@@ -50,7 +52,7 @@ func (i *inspected) text(p *page) {
 	} else {
 		p.row("signed by", i.KeyID+", IT SAYS: NOT VERIFIED, nothing below can be believed")
 	}
-	p.row("state", i.State+" on "+moment(i.at))
+	p.row("state", i.State+", judged as of "+moment(i.at))
 	if i.Reason != "" {
 		p.row("why", i.Reason)
 	}
@@ -112,7 +114,7 @@ func (out *included) text(p *page) {
 	if !out.Allowed {
 		verdict = "does not include"
 	}
-	p.line("licence %s, number %d (%s on %s), %s %s %s of %s", out.License, out.Seq, out.State, moment(out.At), verdict, out.Product, out.Release, out.Channel)
+	p.line("licence %s, number %d (%s, judged as of %s), %s %s %s of %s", out.License, out.Seq, out.State, moment(out.At), verdict, out.Product, out.Release, out.Channel)
 	p.row("published", moment(out.Published))
 	for _, d := range out.Denials {
 		p.row("because", d.Detail, d.Code)

@@ -3,15 +3,21 @@ package cli
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fairlead-dev/fairlead/cmd/publish/internal/issuelog"
 	"github.com/fairlead-dev/fairlead/license"
 )
+
+// firstDefault is where the help of a flag says what a first licence has without it.
+var firstDefault = regexp.MustCompile(` \(default: [^)]*\)|; default: [^)]*`)
 
 func (a *app) renewCommand() *cobra.Command {
 	t := new(terms)
@@ -27,6 +33,11 @@ they are: the log knows which are yours and not the thief's.`,
   publish license renew customer-17.license --key keys/acme-2026.pem --extend 365d --updates-until 2028-12-31 > new.license`,
 	}
 	t.add(cmd)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { // what is not given stays as it was
+		if f.Name != "key-id" {
+			f.Usage = firstDefault.ReplaceAllString(f.Usage, "")
+		}
+	})
 	cmd.Flags().Lookup("grace").DefValue = ""
 	cmd.Flags().StringVar(&t.extend, "extend", "", "the end of the licence, so much later than it was, or than now if it has passed")
 	cmd.Flags().StringSliceVar(&t.dropNodes, "drop-node", nil, "an installation to take out (repeatable)")
@@ -78,6 +89,13 @@ func (a *app) activate(ctx context.Context, t *terms, path string) (result, erro
 	if !l.UpdatesUntil.IsZero() && !t.flags.Changed("updates-until") && l.UpdatesUntil.Before(end) && !l.LicenseExpires.Equal(old.LicenseExpires) {
 		a.out.warn("updates stay included until %s only; --updates-until moves that", day(l.UpdatesUntil))
 	}
+	if !l.LicenseExpires.IsZero() && (old.LicenseExpires.IsZero() || l.LicenseExpires.Before(old.LicenseExpires)) {
+		was := "had no end"
+		if !old.LicenseExpires.IsZero() {
+			was = "ended on " + day(old.LicenseExpires)
+		}
+		a.out.warn("the licence ends on %s now, and %s before: apps take the highest number, also when it grants less", day(l.LicenseExpires), was)
+	}
 	l.KeyID, l.ID = "", ""
 	return a.hand(ctx, w, t, l, issuelog.Renew)
 }
@@ -125,7 +143,7 @@ func (a *app) mayRenew(w *standing, old *genuine, path string) error {
 	case newest == nil:
 		a.out.warn("the issue log %s does not have licence %s: whether number %d is the newest is not known", w.Log, old.LicenseID, old.Seq)
 	case newest.Seq > old.Seq:
-		return failf(exitFailed, "superseded", "renew that one: apps take the highest number",
+		return failf(exitFailed, "superseded", fmt.Sprintf("renew that one: apps take the highest number; if it is lost, `publish license issue --id %s --seq %d` makes the next", old.LicenseID, newest.Seq+1),
 			"%s is number %d of licence %s; number %d was issued on %s", path, old.Seq, old.LicenseID, newest.Seq, moment(newest.Time))
 	}
 	return nil

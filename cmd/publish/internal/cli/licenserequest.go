@@ -5,12 +5,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fairlead-dev/fairlead/cmd/publish/internal/issuelog"
 	"github.com/fairlead-dev/fairlead/license"
 )
 
 // answer binds a licence to the installation whose request --for names; nil: no request. That it has not been answered
 // before is checked with the log in hand.
-func (a *app) answer(t *terms, l *license.License, now time.Time) (*license.Request, error) {
+func (a *app) answer(t *terms, l *license.License, action string, now time.Time) (*license.Request, error) {
 	if t.request == "" {
 		return nil, nil
 	}
@@ -23,6 +24,8 @@ func (a *app) answer(t *terms, l *license.License, now time.Time) (*license.Requ
 	switch {
 	case errors.As(err, &token) && (token.Code == license.ErrRequestExpired || token.Code == license.ErrRequestEarly):
 		return nil, failf(exitExpiring, string(token.Code), "have the customer make another one", "%s: %s", t.request, token.Detail)
+	case errors.As(err, &token) && token.Code == license.ErrHeader:
+		return nil, failf(exitVerify, string(token.Code), "name the file that the customer's app has made; a licence that there is goes after --from", "%s: %s", t.request, token.Detail)
 	case errors.As(err, &token):
 		return nil, failf(exitVerify, string(token.Code), "ask for the file again; mail programs damage such files", "%s: %s", t.request, token.Detail)
 	case err != nil:
@@ -35,7 +38,7 @@ func (a *app) answer(t *terms, l *license.License, now time.Time) (*license.Requ
 	case r.License != "" && r.License != l.LicenseID:
 		a.out.warn("%s is from an installation that holds licence %s; this is %s", t.request, r.License, l.LicenseID)
 	}
-	if len(l.Nodes) == 0 && l.Seq > 1 {
+	if len(l.Nodes) == 0 && action == issuelog.Renew && len(t.dropNodes) == 0 {
 		a.out.warn("licence %s was for any installation, and is for this one alone from now on", l.LicenseID)
 	}
 	if !slices.Contains(l.Nodes, r.Node) {

@@ -126,7 +126,7 @@ func (a *app) revoke(ctx context.Context, o revokeOptions) (result, error) {
 			}
 			return entries, disk.Write(disk.OS, w.Revocations, text, 0o644)
 		})
-		return r.done(a, err)
+		return r.done(a, w.Revocations, err)
 	}
 	log, err := readLog(w.Log)
 	if err != nil {
@@ -141,14 +141,18 @@ func (a *app) revoke(ctx context.Context, o revokeOptions) (result, error) {
 	}
 	signed, err := a.publishList(ctx, w, revocationsFile, next, entries)
 	r.Signed = append(r.Signed, signed...)
-	return r.done(a, err)
+	return r.done(a, w.Revocations, err)
 }
 
-func (r *revoked) done(a *app, err error) (result, error) {
+// done says how apps learn of it: from the repository, or from a file of the vendor's own.
+func (r *revoked) done(a *app, file string, err error) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.changed {
+	switch {
+	case r.changed && file != "":
+		a.out.talk("wrote %s; apps notice once you have brought it to them", file)
+	case r.changed:
 		a.out.talk("apps notice with their next check for updates")
 	}
 	return r, nil

@@ -241,6 +241,8 @@ func (t *terms) check(l *license.License, now time.Time) error {
 		return bad("correct the year, or write --until never", "--until %s is more than 20 years away", day(l.LicenseExpires))
 	case !l.Expires.After(now):
 		return bad("say until when the token counts with --token-until", "the token would have ended on %s already", moment(l.Expires))
+	case given("token-until") && !l.LicenseExpires.IsZero() && l.Expires.After(l.LicenseExpires):
+		return bad("leave out --token-until: the token lasts as long as the licence", "--token-until %s is after the end of the licence, %s", day(l.Expires), day(l.LicenseExpires))
 	case given("updates-until") && !l.UpdatesUntil.IsZero() && l.UpdatesUntil.Before(now):
 		return bad("leave out --updates-until to include all updates", "--updates-until %s is before the licence begins", day(l.UpdatesUntil))
 	case given("security-until") && !l.SecurityUntil.IsZero() && l.SecurityUntil.Before(now):
@@ -331,7 +333,9 @@ func (t *terms) template(_ context.Context, path string) error {
 	}
 	var doc, more yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(&doc); err != nil {
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+		return bad(0, "it is empty")
+	} else if err != nil {
 		return bad(0, "%s", yamlText(err))
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {

@@ -163,5 +163,13 @@ func (out *included) decide(s license.Status, r channel.Release, list []channel.
 		out.LastCovered = last.Version
 		hint = "the newest release that is included is " + last.Version
 	}
-	return failf(exitExpiring, "withheld", hint+"; `publish license renew` issues one with other terms", "the licence is genuine and does not include %s %s: %s", out.Product, out.Release, d.Denials[0].Detail)
+	switch s.State {
+	case license.Revoked:
+		hint = "if that is a mistake, issue another one under another --id: a revocation is never taken back"
+	case license.NotYetValid:
+		hint = "--at judges at another time"
+	default:
+		hint += "; `publish license renew` issues one with other terms"
+	}
+	return failf(exitExpiring, "withheld", hint, "the licence is genuine and does not include %s %s: %s", out.Product, out.Release, d.Denials[0].Detail)
 }

@@ -186,6 +186,10 @@ func entitlements(flags []string) (map[string]any, error) {
 			out[code] = false
 		case err == nil:
 			out[code] = number
+		case value == "":
+			return nil, usagef("write it as --entitlement pro, seats=25 or edition=gold", "--entitlement %s has no value", s)
+		case errors.Is(err, strconv.ErrRange):
+			return nil, usagef("write a number of at most 18 digits", "--entitlement %s: the number is too large", s)
 		default:
 			out[code] = value
 		}
