@@ -140,9 +140,9 @@
 // The last of these is soft, since a clock may have been ahead by mistake. It takes over a leap forward of more than a week
 // only once the clock is there again, a day to 35 days later. And when the clock then stays behind it for a week, without being behind what is
 // certain, the clock is believed after all; at once if there is a signed time that was not known then and is within 30 days
-// of the clock, say a licence that the vendor has issued anew. So whoever sets the clock back gains what a week of patience
-// gives him, or removing clock.json at once, and an honest customer loses no more than a week. What is certain holds
-// for all. This is a floor, and no police.
+// of the clock, say a licence that the vendor has issued anew. The week is one of the clock's own: whoever sets it back, and
+// back once more but a week later, is believed, as is who removes clock.json, and an honest customer loses no more than a
+// week. What is certain holds for all. This is a floor, and no police.
 //
 // # Lists
 //

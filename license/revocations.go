@@ -115,6 +115,9 @@ func (r *Revocations) Revoked(l *License) (reason string, revoked bool) {
 		return fmt.Sprintf("token %s was revoked", l.ID), true
 	}
 	if least, ok := r.Licenses[l.LicenseID]; ok && l.Seq < least {
+		if least == maxInt {
+			return fmt.Sprintf("licence %s was revoked", l.LicenseID), true
+		}
 		return fmt.Sprintf("licence %s was replaced or revoked: number %d of it does not count, the next is %d", l.LicenseID, l.Seq, least), true
 	}
 	if cutoff, ok := r.Keys[l.KeyID]; ok && !l.IssuedAt.Before(cutoff) {

@@ -166,7 +166,7 @@ func TestRevoked(t *testing.T) {
 		"number below":            {license.Revocations{Licenses: map[string]int64{"lic_42": 2}}, ""},
 		"its number":              {license.Revocations{Licenses: map[string]int64{"lic_42": 3}}, ""},
 		"the next":                {license.Revocations{Licenses: map[string]int64{"lic_42": 4}}, "licence lic_42 was replaced or revoked: number 3 of it does not count, the next is 4"},
-		"for good":                {license.Revocations{Licenses: map[string]int64{"lic_42": 1<<53 - 1}}, "replaced or revoked"},
+		"for good":                {license.Revocations{Licenses: map[string]int64{"lic_42": 1<<53 - 1}}, "lic_42 was revoked"},
 		"nonsense":                {license.Revocations{Licenses: map[string]int64{"lic_42": -1}}, ""},
 		"another licence":         {license.Revocations{Licenses: map[string]int64{"lic_4": 9, "LIC_42": 9}}, ""},
 		"key, after":              {license.Revocations{Keys: key(issued.Add(time.Second))}, ""},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,7 +132,9 @@ type machine struct {
 	now     time.Time
 	change  []func(*update.Config)
 	events  []string
-	updates map[string]*update.Update // found before
+
+	reporting sync.Mutex                // of events
+	updates   map[string]*update.Update // found before
 
 	unmanaged bool // see update.Unmanaged
 }
@@ -185,6 +188,8 @@ func (m *machine) config(version string, change ...func(*update.Config)) update.
 }
 
 func (m *machine) Event(name string, fields map[string]string) {
+	m.reporting.Lock() // some tests check from several goroutines
+	defer m.reporting.Unlock()
 	m.events = append(m.events, name+" "+fields["code"]+fields["outcome"])
 }
 

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,9 @@ func TestReadWhileReplaced(t *testing.T) {
 		data, err := ReadFile(&replacing{OS, times}, path, 100)
 		require.NoError(t, err)
 		require.Equal(t, "new", string(data))
+	}
+	if runtime.GOOS == "windows" {
+		return // what tells one file from the next there need not change
 	}
 	_, err := ReadFile(&replacing{OS, 1000}, path, 100)
 	require.ErrorIs(t, err, errReplaced, "not for ever")
