@@ -156,13 +156,7 @@ func (s *shelf) clear() error {
 
 // write replaces a file, whatever stands in its place.
 func (s *shelf) write(name string, data []byte) error {
-	path := filepath.Join(s.dir, name)
-	if info, err := s.fs.Lstat(path); err == nil && info.IsDir() {
-		if err := s.fs.RemoveAll(path); err != nil {
-			return &StoreError{s.dir, err}
-		}
-	}
-	if err := disk.Write(s.fs, path, data, 0o600); err != nil {
+	if err := disk.Replace(s.fs, filepath.Join(s.dir, name), data, 0o600); err != nil {
 		return &StoreError{s.dir, err}
 	}
 	return nil

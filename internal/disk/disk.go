@@ -114,6 +114,16 @@ func WriteFunc(fsys FS, path string, perm fs.FileMode, write func(io.Writer) err
 	return fsys.SyncDir(filepath.Dir(path))
 }
 
+// Replace is Write, whatever stands in the place of path: a folder goes, with all that is in it.
+func Replace(fsys FS, path string, data []byte, perm fs.FileMode) error {
+	if info, err := fsys.Lstat(path); err == nil && info.IsDir() {
+		if err := fsys.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return Write(fsys, path, data, perm)
+}
+
 // CreateTemp makes a new file with a random name in dir, see IsTemp.
 func CreateTemp(fsys FS, dir string) (File, error) {
 	return fsys.Create(filepath.Join(dir, tempPrefix+strings.ToLower(rand.Text())))

@@ -99,12 +99,7 @@ func (s *store) dropped(name string, err error) {
 // write replaces a file of the store, whatever stands in its place.
 func (s *store) write(name string, data []byte) error {
 	path := filepath.Join(s.dir, filepath.FromSlash(name))
-	if info, err := os.Lstat(path); err == nil && info.IsDir() {
-		if err := os.RemoveAll(path); err != nil {
-			return &StoreError{path, err}
-		}
-	}
-	if err := disk.Write(disk.OS, path, data, 0o600); err != nil {
+	if err := disk.Replace(disk.OS, path, data, 0o600); err != nil {
 		return &StoreError{path, err}
 	}
 	return nil
