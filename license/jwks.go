@@ -9,7 +9,8 @@ import (
 	"fmt"
 )
 
-const maxKeyring = 256 << 10 // bytes of a JWK set
+// MaxKeyring is the most bytes that a JWK set may have.
+const MaxKeyring = 256 << 10
 
 // privateMembers are those by which a JWK holds a private or a shared key (RFC 7518 section 6).
 var privateMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
@@ -19,8 +20,8 @@ var privateMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // [Key.NotBefore] and [Key.Retired] in seconds since 1970. Members it does not know are ignored, but a private
 // key is refused: whoever gets the app would get it too.
 func ParseKeyring(jwks []byte) (*Keyring, error) {
-	if len(jwks) > maxKeyring {
-		return nil, fmt.Errorf("license: a key ring of %d bytes; at most %d are read", len(jwks), maxKeyring)
+	if len(jwks) > MaxKeyring {
+		return nil, fmt.Errorf("license: a key ring of %d bytes; at most %d are read", len(jwks), MaxKeyring)
 	}
 	set, err := readObject(jwks)
 	if err != nil {

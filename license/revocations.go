@@ -12,6 +12,9 @@ import (
 // MaxRevocations is the most bytes that a list of revocations may have: some thirty thousand tokens.
 const MaxRevocations = 1 << 20
 
+// EveryNumber is the number in Revocations.Licenses below which all of a licence is revoked: the highest that a Seq can have.
+const EveryNumber = maxInt
+
 // Revocations is what an issuer took back. Apps get it signed, as license/revocations.json of the repository; nothing in
 // it is a customer's name.
 type Revocations struct {
@@ -21,8 +24,8 @@ type Revocations struct {
 	// Tokens (jti) are single tokens, by License.ID.
 	Tokens []string
 
-	// Licenses (lid) maps a licence to the least Seq of it that still counts: what renewals have replaced, or, with a
-	// number that no renewal will reach, all of it.
+	// Licenses (lid) maps a licence to the least Seq of it that still counts: what renewals have replaced, or, with
+	// EveryNumber, all of it.
 	Licenses map[string]int64
 
 	// Keys (kid) maps an issuer's key to its cut-off: what it signed with an iat at or after that is void. The zero time
@@ -115,7 +118,7 @@ func (r *Revocations) Revoked(l *License) (reason string, revoked bool) {
 		return fmt.Sprintf("token %s was revoked", l.ID), true
 	}
 	if least, ok := r.Licenses[l.LicenseID]; ok && l.Seq < least {
-		if least == maxInt {
+		if least == EveryNumber {
 			return fmt.Sprintf("licence %s was revoked", l.LicenseID), true
 		}
 		return fmt.Sprintf("licence %s was replaced or revoked: number %d of it does not count, the next is %d", l.LicenseID, l.Seq, least), true

@@ -32,7 +32,7 @@ type list struct {
 }
 
 var listFiles = [...]listFile{
-	{licenseRole + "/keyring.json", 256 << 10, true, "only the issuer keys that are compiled into this app count", func(data []byte) (list, error) {
+	{licenseRole + "/keyring.json", license.MaxKeyring, true, "only the issuer keys that are compiled into this app count", func(data []byte) (list, error) {
 		keys, err := license.ParseKeyring(data)
 		return list{func(l *license.Lists) { l.Keys = keys }, 0}, err
 	}},
