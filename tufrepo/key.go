@@ -51,6 +51,9 @@ func ParsePublicKey(pem []byte) (PublicKey, error) {
 // ID is the TUF key id: the hex sha256 of the key's canonical form.
 func (k PublicKey) ID() string { return k.id }
 
+// Key returns the key itself, an ed25519.PublicKey or an *ecdsa.PublicKey; nil for the zero value.
+func (k PublicKey) Key() crypto.PublicKey { return k.pub }
+
 // PEM returns the PEM block "PUBLIC KEY", nil for the zero value.
 func (k PublicKey) PEM() []byte {
 	if k.pub == nil {

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -151,11 +149,8 @@ func (a *app) keysToShow(files []string) ([]*keyFile, error) {
 func describeKey(k *keyFile, public tufrepo.PublicKey, roles []tufrepo.RoleStatus) keyInfo {
 	info := keyInfo{ID: public.ID(), Algorithm: defaultAlgorithm, Private: filepath.ToSlash(k.path), URI: k.uri, Encrypted: k.encrypted,
 		Roles: []string{}, PEM: string(public.PEM())}
-	block, _ := pem.Decode(public.PEM())
-	if parsed, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
-		if _, ok := parsed.(*ecdsa.PublicKey); ok {
-			info.Algorithm = "ecdsa-p256"
-		}
+	if _, ok := public.Key().(*ecdsa.PublicKey); ok {
+		info.Algorithm = "ecdsa-p256"
 	}
 	for _, r := range roles {
 		if slices.Contains(r.KeyIDs, info.ID) {

@@ -5,9 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
@@ -148,8 +146,23 @@ func (w *standing) published(ctx context.Context, name string) ([]byte, error) {
 	return data, err
 }
 
-// must is for verbs that would do wrong without the repository that is there.
-func (w *standing) must() error { return w.trouble }
+// wholeStanding is licenseStanding for verbs that would do wrong without the repository that is there.
+func (a *app) wholeStanding(ctx context.Context) (*standing, error) {
+	w, err := a.licenseStanding(ctx)
+	if err == nil {
+		err = w.trouble
+	}
+	return w, err
+}
+
+// publishingStanding is licenseStanding for verbs that publish a list.
+func (a *app) publishingStanding(ctx context.Context, list string) (*standing, error) {
+	w, err := a.licenseStanding(ctx)
+	if err == nil {
+		err = w.mustPublish(list)
+	}
+	return w, err
+}
 
 func (w *standing) keyringPlace() string {
 	return cmp.Or(w.Keyring, "the repository's license/"+keyringFile)
@@ -226,11 +239,6 @@ func explainLog(path string, err error) error {
 	}
 	f.err = err
 	return f
-}
-
-func cryptoKey(k tufrepo.PublicKey) (crypto.PublicKey, error) {
-	block, _ := pem.Decode(k.PEM())
-	return x509.ParsePKIXPublicKey(block.Bytes)
 }
 
 func readKeyring(path string) (*license.Keyring, error) {

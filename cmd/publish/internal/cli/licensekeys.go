@@ -145,14 +145,10 @@ func (a *app) makeIssuerKey(ctx context.Context, w *standing, id string, k issue
 		return license.Key{}, err
 	}
 	a.out.talk("made %s; keep it where licences are issued, and never in an app", filepath.Join(a.keysDir, id+".pem"))
-	public, err := cryptoKey(signer.Public())
-	if err != nil {
-		return license.Key{}, err
-	}
 	_, err = a.record(ctx, w.Log, func(*issuelog.Log) ([]issuelog.Entry, error) {
 		return []issuelog.Entry{{Action: issuelog.NewKey, KeyID: id}}, nil
 	})
-	return license.Key{ID: id, Public: public}, err
+	return license.Key{ID: id, Public: signer.Public().Key()}, err
 }
 
 // oneOrMakeIssuerKey returns the key of that name in the keys folder, or makes it: a rotation that was refused by a conflict
@@ -170,11 +166,8 @@ func (a *app) oneOrMakeIssuerKey(ctx context.Context, w *standing, id string, k 
 }
 
 func (a *app) publishIssuerKeys(ctx context.Context, ids []string) (result, error) {
-	w, err := a.licenseStanding(ctx)
+	w, err := a.publishingStanding(ctx, keyringFile)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.mustPublish(keyringFile); err != nil {
 		return nil, err
 	}
 	ring, err := a.folderKeyring(ids)
@@ -197,11 +190,8 @@ func (a *app) rotateIssuerKey(ctx context.Context, id, old, at string, k issuerK
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.licenseStanding(ctx)
+	w, err := a.publishingStanding(ctx, keyringFile)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.mustPublish(keyringFile); err != nil {
 		return nil, err
 	}
 	var missing []license.Key // the old key, where only the app has it
@@ -279,11 +269,8 @@ func (a *app) retireIssuerKey(ctx context.Context, id, at string) (result, error
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.licenseStanding(ctx)
+	w, err := a.publishingStanding(ctx, keyringFile)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.mustPublish(keyringFile); err != nil {
 		return nil, err
 	}
 	if _, ok := w.key(id); !ok {
@@ -304,11 +291,8 @@ func (a *app) atOrNow(flag, value string) (time.Time, error) {
 }
 
 func (a *app) showKeyring(ctx context.Context, ids []string) (result, error) {
-	w, err := a.licenseStanding(ctx)
+	w, err := a.wholeStanding(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.must(); err != nil {
 		return nil, err
 	}
 	ring := w.ring

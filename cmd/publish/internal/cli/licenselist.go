@@ -111,7 +111,7 @@ func (a *app) listLicenses(ctx context.Context, o listOptions) (result, error) {
 		}
 		return out, nil
 	}
-	if err := w.must(); err != nil {
+	if err := w.trouble; err != nil {
 		return nil, err
 	}
 	if w.revoked == nil {

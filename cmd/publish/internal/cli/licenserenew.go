@@ -46,11 +46,8 @@ they are: the log knows which are yours and not the thief's.`,
 
 // activate issues the next number of a licence: for a renewal, for another installation, or both.
 func (a *app) activate(ctx context.Context, t *terms, path string) (result, error) {
-	w, err := a.licenseStanding(ctx)
+	w, err := a.wholeStanding(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.must(); err != nil {
 		return nil, err
 	}
 	for _, flag := range []string{"subject", "id", "seq"} {

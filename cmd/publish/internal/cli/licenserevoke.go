@@ -17,9 +17,6 @@ import (
 	"github.com/fairlead-dev/fairlead/license"
 )
 
-// wholly is the number below which all of a licence is revoked: no renewal reaches it.
-const wholly = 1<<53 - 1
-
 // nearlyFull is from what size on a list of revocations is warned of.
 const nearlyFull = license.MaxRevocations * 3 / 4
 
@@ -100,11 +97,8 @@ func (a *app) revoke(ctx context.Context, o revokeOptions) (result, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	w, err := a.licenseStanding(ctx)
+	w, err := a.publishingStanding(ctx, revocationsFile)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.mustPublish(revocationsFile); err != nil {
 		return nil, err
 	}
 	if err := a.readTokens(w, &o); err != nil {
@@ -262,7 +256,7 @@ func (o *revokeOptions) addTokens(next *license.Revocations, log *issuelog.Log, 
 func (o *revokeOptions) addLicenses(next *license.Revocations, log *issuelog.Log, r *revoked) (entries []issuelog.Entry, err error) {
 	for _, id := range o.licenses {
 		newest := log.Newest(id)
-		below := cmp.Or(o.below, wholly)
+		below := cmp.Or(o.below, license.EveryNumber)
 		switch {
 		case newest == nil && !o.unlisted:
 			return nil, unknown("license", "licence", id)
@@ -281,11 +275,8 @@ func (o *revokeOptions) addLicenses(next *license.Revocations, log *issuelog.Log
 func (o *revokeOptions) addKeys(next *license.Revocations, w *standing, log *issuelog.Log, r *revoked) (entries []issuelog.Entry, err error) {
 	var since time.Time
 	if o.since != "" {
-		if since, err = instant("issued-since", o.since); err != nil {
+		if since, err = beginning("issued-since", o.since); err != nil {
 			return nil, err
-		}
-		if len(o.since) == len(time.DateOnly) {
-			since = since.Add(time.Second - 24*time.Hour)
 		}
 	}
 	for _, id := range o.keys {

@@ -181,11 +181,7 @@ func (a *app) folderKeyring(ids []string) (*license.Keyring, error) {
 			f.err = err
 			return nil, f
 		}
-		key, err := cryptoKey(public)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, license.Key{ID: id, Public: key})
+		keys = append(keys, license.Key{ID: id, Public: public.Key()})
 	}
 	return license.NewKeyring(keys...)
 }

@@ -146,11 +146,8 @@ func (t *terms) applyDates(l *license.License, now time.Time) (err error) {
 		}
 	}
 	if t.start != "" {
-		if l.NotBefore, err = instant("not-before", t.start); err != nil {
+		if l.NotBefore, err = beginning("not-before", t.start); err != nil {
 			return err
-		}
-		if len(t.start) == len(time.DateOnly) {
-			l.NotBefore = l.NotBefore.Add(time.Second - 24*time.Hour)
 		}
 	}
 	return nil

@@ -75,11 +75,8 @@ func (a *app) verifyLicense(ctx context.Context, path string, o verifyOptions) (
 			return nil, err
 		}
 	}
-	w, err := a.licenseStanding(ctx)
+	w, err := a.wholeStanding(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.must(); err != nil {
 		return nil, err
 	}
 	if w.repo == nil {

@@ -48,6 +48,15 @@ func instant(flag, s string) (time.Time, error) {
 	return t.UTC().Truncate(time.Second), nil
 }
 
+// beginning is instant where a day means its beginning.
+func beginning(flag, s string) (time.Time, error) {
+	t, err := instant(flag, s)
+	if err == nil && len(s) == len(time.DateOnly) {
+		t = t.Add(time.Second - 24*time.Hour)
+	}
+	return t, err
+}
+
 // percentage reads 5%, 0.5% or 12.34% as basis points.
 func percentage(s string) (int, error) {
 	bad := usagef("write a share such as 10% or 2.5%, or a ramp such as 5%..100% with --over 48h", "%q is not a share, from 0%% to 100%%", s)
